@@ -1,0 +1,77 @@
+/*
+ * connection.h
+ *	  One connection to a Redis server: non-blocking, interruptible, pipelined.
+ *
+ * Commands are appended, then their replies are read in the same order.  While
+ * replies are owed the connection is "busy"; an error, a cancel or a timeout in
+ * that state leaves it so, and hc_connection_usable() is then false: such a
+ * connection must be closed, never used again, since Redis has no cancel and
+ * the late reply would answer the next command.
+ */
+#ifndef HC_CONNECTION_H
+#define HC_CONNECTION_H
+
+#include <hiredis/hiredis.h>
+
+#include "datatype/timestamp.h"
+#include "redis/url.h"
+
+typedef struct HcConnection HcConnection;
+
+/*
+ * Connects, authenticates and selects the database within timeout_ms.  The
+ * connection lives in TopMemoryContext until closed; url may go away.
+ * Raises 08001 (unreachable), 28P01 (password), 42501, 08P01.  Interrupts are
+ * served (CHECK_FOR_INTERRUPTS); whatever is raised, nothing leaks.
+ */
+extern HcConnection *hc_connection_open(const HcUrl *url, int timeout_ms);
+
+/* Closes; conn may be NULL.  Raises nothing. */
+extern void hc_connection_close(HcConnection *conn);
+
+/* No reply is owed, nothing failed, and the peer has not closed (no I/O wait). */
+extern bool hc_connection_usable(HcConnection *conn);
+
+/* For messages, without credentials. */
+extern const char *hc_connection_name(HcConnection *conn);
+
+/* The socket, for those who wait on it and a latch together. */
+extern pgsocket hc_connection_socket(HcConnection *conn);
+
+/* Appends one command to the output; nothing is sent yet. */
+extern void hc_connection_append(HcConnection *conn, int argc,
+								 const char *const *argv,
+								 const size_t *argvlen);
+
+/*
+ * Appends commands that are already in RESP, n_replies of them; copied, nothing
+ * is sent yet.
+ */
+extern void hc_connection_append_raw(HcConnection *conn, const char *buf,
+									 size_t len, int n_replies);
+
+/*
+ * Sends what can be sent and reads what has come, without waiting.  Returns
+ * true with *reply set if a reply is complete (also an error reply: looking at
+ * it is the caller's), false if none is yet.  Raises 08006 if the connection
+ * is lost, 08P01 for what is not RESP.  The caller owns the reply:
+ * freeReplyObject().
+ */
+extern bool hc_connection_poll(HcConnection *conn, redisReply **reply);
+
+/* Is there output that the socket did not take yet? */
+extern bool hc_connection_wants_write(HcConnection *conn);
+
+/*
+ * Waits for the next reply until deadline (08006 "timed out" then, with errcode
+ * 57014 left to real cancels).  Serves interrupts.  The reply is freed when the
+ * current memory context is reset or deleted; the caller never frees it.
+ */
+extern redisReply *hc_connection_reply(HcConnection *conn, TimestampTz deadline);
+
+/* append + reply + hc_reply_check(): one command, one round trip. */
+extern redisReply *hc_connection_command(HcConnection *conn, TimestampTz deadline,
+										 int argc, const char *const *argv,
+										 const size_t *argvlen);
+
+#endif							/* HC_CONNECTION_H */
