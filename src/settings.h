@@ -1,0 +1,25 @@
+/*
+ * settings.h
+ *	  The settings hybrid_cache.*, as PostgreSQL's configuration keeps them.
+ */
+#ifndef HC_SETTINGS_H
+#define HC_SETTINGS_H
+
+/* NULL or empty: this database has no Redis, nothing is applied or read */
+extern char *hc_redis_url;
+/* put before every key of mappings, hybrid_cache.* and redis_*; never NULL */
+extern char *hc_key_prefix;
+/* off: triggers capture nothing, and their mappings owe a reconcile */
+extern bool hc_enabled;
+/* milliseconds */
+extern int	hc_connect_timeout;
+extern int	hc_command_timeout;
+/* the most ops of one MULTI */
+extern int	hc_atomic_ops;
+/* how many databases of this cluster can have the extension */
+extern int	hc_max_databases;
+
+/* Defines all settings; called once, from _PG_init. */
+extern void hc_settings_init(void);
+
+#endif							/* HC_SETTINGS_H */
