@@ -1,0 +1,61 @@
+/*
+ * record.h
+ *	  The change record: ops of one transaction, as one WAL record.
+ *
+ * A transaction writes one closing record, and before it a piece each time its
+ * buffer is full.  Ops are numbered through the whole transaction; the closing
+ * record names the ranges that savepoints took back after they were written.
+ */
+#ifndef HC_RECORD_H
+#define HC_RECORD_H
+
+#include "access/xlogdefs.h"
+#include "access/xlogreader.h"
+#include "mapping/op.h"
+
+typedef struct HcOpRange
+{
+	uint64		from;			/* the first op taken back */
+	uint64		to;				/* the first that is not */
+} HcOpRange;
+
+typedef struct HcRecord
+{
+	TransactionId xid;			/* top-level transaction */
+	bool		closing;		/* the transaction's last but for late ones */
+	bool		late;			/* written after the closing record */
+	uint64		first_op;		/* number of the first op in here */
+	uint64		n_ops;
+	uint64		n_before;		/* records this transaction wrote before */
+	uint64		n_ranges;		/* of taken-back ops; only if closing */
+	const char *ranges;			/* encoded; see hc_record_next_range() */
+	const char *ops;			/* n_ops encoded ops ... */
+	const char *end;			/* ... up to here */
+} HcRecord;
+
+/*
+ * Writes the record into the WAL (not flushed) and returns its end.  ranges is
+ * an array of record->n_ranges here; record->ranges is not looked at.  Needs a
+ * transaction that may still write; raises what XLogInsert raises.
+ */
+extern XLogRecPtr hc_record_write(const HcRecord *record,
+								  const HcOpRange *ranges);
+
+/*
+ * Is the record the reader stands at a change record of this database?  Then
+ * *message and *len are its payload, inside the reader's memory.  A message
+ * made by pg_logical_emit_message() is never one, whatever its prefix.
+ */
+extern bool hc_record_is_ours(XLogReaderState *reader, Oid database,
+							  const char **message, size_t *len);
+
+/*
+ * Decodes a payload.  false if hc_record_write() cannot have written it.  The
+ * result points into the payload.  Ops are only framed, not decoded.
+ */
+extern bool hc_record_decode(const char *message, size_t len, HcRecord *record);
+
+/* The next taken-back range; false when there is none left or it is damaged. */
+extern bool hc_record_next_range(HcRecord *record, HcOpRange *range);
+
+#endif							/* HC_RECORD_H */
