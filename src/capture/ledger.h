@@ -1,0 +1,60 @@
+/*
+ * ledger.h
+ *	  What has to be remembered about mappings: the tables hybrid_cache.owed
+ *	  (a reconcile is owed, and why) and hybrid_cache.leftover (the entries of a
+ *	  dropped mapping are still in Redis).
+ */
+#ifndef HC_LEDGER_H
+#define HC_LEDGER_H
+
+#include "capture/catalog.h"
+#include "utils/jsonb.h"
+
+/*
+ * Remembers, with the current transaction, that the mapping has to be compared
+ * with its table.  mapping is the root trigger's oid.  A reason that is known
+ * already is not added.  Nothing happens where the extension is not installed.
+ */
+extern void hc_owed_mark(Oid mapping, const char *reason);
+
+/* The same for every mapping of the database. */
+extern void hc_owed_all(const char *reason);
+
+/* Nothing is owed any more. */
+extern void hc_owed_clear(Oid mapping);
+
+/*
+ * Why a reconcile is owed, also by this command: a list of distinct char *, NIL
+ * if none is.
+ */
+extern List *hc_owed_reasons(Oid mapping);
+
+/* A dropped mapping.  Everything is as text: the objects may be gone. */
+typedef struct HcLeftover
+{
+	int64		id;
+	char	   *kind;
+	char	   *key;			/* template */
+	char	   *member;			/* template of member or field; NULL if none */
+	char	   *prefix;			/* hybrid_cache.key_prefix when it was dropped */
+	Jsonb	   *types;			/* of the templates' columns, by their names */
+	ItemPointerData tid;
+} HcLeftover;
+
+/*
+ * Records that the mapping is gone and its entries stay.  Returns the id for
+ * purge(), or 0 where the table does not exist (any more).  The relation must
+ * still exist.
+ */
+extern int64 hc_leftover_record(const HcTrigger *trigger);
+
+/* NULL if there is no such leftover. */
+extern HcLeftover *hc_leftover_get(int64 id);
+
+/* The type of a column of the templates, as format_type() wrote it, or NULL. */
+extern const char *hc_leftover_type(const HcLeftover *leftover, const char *column);
+
+/* false if another transaction has just done it. */
+extern bool hc_leftover_delete(const HcLeftover *leftover);
+
+#endif							/* HC_LEDGER_H */
