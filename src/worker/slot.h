@@ -1,0 +1,43 @@
+/*
+ * slot.h
+ *	  The physical replication slot that keeps the WAL which the sync worker of
+ *	  a database has not applied yet.
+ *
+ * The process that has opened the slot owns it until it exits; it is released
+ * by PostgreSQL then.
+ */
+#ifndef HC_SLOT_H
+#define HC_SLOT_H
+
+#include "access/xlogdefs.h"
+#include "nodes/pg_list.h"
+
+/*
+ * Acquires the database's slot, making it if there is none (*created).  A slot
+ * that PostgreSQL has invalidated is made anew.  Raises when there is none to
+ * be had: wal_level, max_replication_slots, another process has it.
+ */
+extern void hc_slot_open(Oid database, bool *created);
+
+/* From here on the WAL is kept. */
+extern XLogRecPtr hc_slot_restart(void);
+
+/* WAL before lsn is not needed any more.  Does nothing if lsn is not later. */
+extern void hc_slot_advance(XLogRecPtr lsn);
+
+/*
+ * Makes sure that WAL from lsn on is there and stays: moves the slot back if it
+ * has to.  false if that WAL is gone, and the slot is as before.
+ */
+extern bool hc_slot_reserve(XLogRecPtr lsn);
+
+/*
+ * Drops the database's slot; false if there is none or if another process has
+ * it.  The caller may have it open.
+ */
+extern bool hc_slot_drop(Oid database);
+
+/* The databases (list of Oid) for which there are slots of ours. */
+extern List *hc_slot_databases(void);
+
+#endif							/* HC_SLOT_H */
