@@ -1,0 +1,104 @@
+/*
+ * batch.h
+ *	  Ops that go to Redis together, one per entry.
+ */
+#ifndef HC_BATCH_H
+#define HC_BATCH_H
+
+#include "mapping/op.h"
+#include "nodes/pg_list.h"
+#include "worker/watermark.h"
+
+/* A command, and the ops that it carries: order[first] ... */
+typedef struct HcCommand
+{
+	int			first;
+	int			n_ops;
+} HcCommand;
+
+/* An op, for batch.c and wire.c only. */
+typedef struct HcSlot
+{
+	uint32		hash;			/* of the entry */
+	uint32		key_hash;
+	uint32		txn;
+	HcOpKind	kind;
+	bool		dead;
+	bool		expires;		/* SET: arguments contain PXAT */
+	HcVersion	version;
+	size_t		start;			/* in text: the key as a bulk string ... */
+	size_t		args;			/* ... the arguments behind it ... */
+	size_t		end;			/* ... and their end */
+	size_t		key;			/* in text: the bytes of the key */
+	size_t		key_len;
+	size_t		member;			/* in text: the bytes of the member */
+	size_t		member_len;
+	int			n_args;
+	int			next;			/* the next member op of the same key, or -1 */
+	int			older;			/* what holds for the entry without this op: an
+								 * op, or -1 */
+	bool		over;			/* set: if it is taken back, and no set of the
+								 * transaction is left, the entry has to go */
+	int64		expires_at;		/* HASH */
+} HcSlot;
+
+/* A key, for them too. */
+typedef struct HcKeyEntry
+{
+	int			slot;			/* any op of the key, for its bytes */
+	int			whole;			/* the last whole-key op, or -1 */
+	int			first;			/* member ops, dead ones included, or -1 */
+	int			last;
+	uint32		kinds;			/* bits of HcOpKind among them */
+} HcKeyEntry;
+
+typedef struct HcBatch
+{
+	MemoryContext context;		/* of all below; reset with the batch */
+
+	/* for the caller */
+	HcWatermark mark;			/* holds once the batch is applied */
+	int			n_transactions; /* that end in this batch */
+	int			n_ops;			/* added */
+	bool		open;			/* a transaction has begun and not ended in it */
+	bool		single;			/* compile each op into commands of its own */
+
+	/* what was added */
+	StringInfoData text;		/* keys and arguments in RESP */
+	HcSlot	   *slots;
+	int			n_slots;
+	int			max_slots;
+	uint32		txn;			/* number of the current transaction */
+	struct members_hash *members;
+	struct keys_hash *keys;
+	HcKeyEntry *key_entries;
+	int			n_keys;
+	int			max_keys;
+	int			last_key;		/* the key of the op before, or -1 */
+
+	/* made by hc_wire_compile() */
+	StringInfoData wire;		/* the commands in RESP */
+	HcCommand  *commands;
+	int			n_commands;
+	int			max_commands;
+	int		   *order;			/* slots */
+	int			n_order;
+} HcBatch;
+
+/* An empty batch, with a memory context below the current one. */
+extern HcBatch *hc_batch_create(void);
+extern void hc_batch_reset(HcBatch *batch);
+
+/* The ops that follow belong to another transaction. */
+extern void hc_batch_next_transaction(HcBatch *batch);
+
+/* Adds an op, which is copied.  It replaces what it makes void. */
+extern void hc_batch_add(HcBatch *batch, const HcOp *op);
+
+/* Takes an op out; false if it was out already. */
+extern bool hc_batch_remove(HcBatch *batch, int slot);
+
+/* The key of an op, for messages: palloc'd, cut if long. */
+extern char *hc_batch_key(HcBatch *batch, int slot);
+
+#endif							/* HC_BATCH_H */

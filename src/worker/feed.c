@@ -1,0 +1,237 @@
+/*
+ * feed.c
+ *	  Cuts the stream of committed transactions into batches.
+ *
+ * A batch holds whole transactions, so that a reader of Redis sees each of them
+ * at once.  A transaction with more than hybrid_cache.atomic_ops ops goes out
+ * in several batches, and the watermark says how many of its ops are done.
+ *
+ * A transaction is handed out when the processes of this server see it as
+ * committed: its commit record is flushed before that, and nothing is to show
+ * in Redis that PostgreSQL does not show yet.
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "settings.h"
+#include "storage/procarray.h"
+#include "utils/memutils.h"
+#include "worker/feed.h"
+#include "worker/resolve.h"
+#include "worker/stream.h"
+
+/* Small transactions share a batch up to this size. */
+#define SHARED_BYTES	(8 * 1024 * 1024)
+
+/* Nothing makes a batch larger, since its buffers end at 1 GB. */
+#define MAX_BYTES		(256 * 1024 * 1024)
+
+/*
+ * A change record becomes a few times as many bytes of commands at most; so a
+ * transaction below this size fits into a batch.
+ */
+#define SURELY_FITS		(MAX_BYTES / 4)
+
+/* Ops that are added before the caller has a look at the rest of the world. */
+#define TURN_OPS		512
+
+struct HcFeed
+{
+	MemoryContext context;
+	HcReader   *reader;
+	HcWatermark mark;			/* of what was handed out */
+	HcTransaction *txn;			/* being handed out, or NULL */
+	bool		begun;			/* its ops are being handed out */
+	bool		divided;		/* it has too many for one batch */
+	uint64		ops_done;		/* its ops before this one were applied before */
+	HcResolution *resolution;	/* which ops are void, if that may take more
+								 * than one batch to see */
+	HcStream	stream;
+	bool		waiting;		/* the next op did not fit: ... */
+	HcOp		op;				/* ... it is this one ... */
+	uint64		number;			/* ... with this number */
+	bool		doubt;			/* an entry may be wrong now */
+};
+
+HcFeed *
+hc_feed_open(const HcWatermark *mark)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "hybrid_cache feed",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	HcFeed	   *feed = palloc0(sizeof(HcFeed));
+
+	feed->context = context;
+	feed->mark = *mark;
+	feed->reader = hc_reader_open(mark->database, mark->restart, mark->applied);
+	MemoryContextSwitchTo(old);
+	return feed;
+}
+
+void
+hc_feed_close(HcFeed *feed)
+{
+	hc_reader_close(feed->reader);
+	MemoryContextDelete(feed->context);
+}
+
+static void
+begin(HcFeed *feed)
+{
+	HcTransaction *txn = feed->txn;
+
+	feed->begun = true;
+	feed->divided = txn->n_ops > (uint64) hc_atomic_ops;
+	feed->ops_done = (txn->commit_lsn == feed->mark.cut) ? feed->mark.ops_done : 0;
+	feed->waiting = false;
+	feed->resolution = NULL;
+	if (txn->damaged)
+		feed->doubt = true;
+
+	/* also one that was divided before, whatever hybrid_cache.atomic_ops is now */
+	if ((feed->divided || feed->ops_done > 0 || txn->n_bytes > SURELY_FITS) &&
+		txn->has_sets && txn->has_removals)
+	{
+		MemoryContext old = MemoryContextSwitchTo(feed->context);
+
+		feed->resolution = hc_resolve_transaction(feed->reader, txn);
+		MemoryContextSwitchTo(old);
+		if (!hc_resolve_is_complete(feed->resolution))
+			feed->doubt = true;
+	}
+	hc_stream_begin(&feed->stream, feed->reader, txn);
+}
+
+/* Is the batch at its end for the transaction at hand and its next op? */
+static bool
+is_full(HcFeed *feed, const HcBatch *batch)
+{
+	if (feed->divided &&
+		(batch->n_ops >= hc_atomic_ops || batch->text.len >= SHARED_BYTES))
+		return true;
+
+	/* an op alone may be larger */
+	return batch->n_slots > 0 &&
+		batch->text.len + feed->op.key.len + feed->op.member.len +
+		feed->op.value.len >= MAX_BYTES;
+}
+
+/* Everything of the transaction is in the batch. */
+static void
+finish(HcFeed *feed, HcBatch *batch)
+{
+	feed->mark.applied = feed->txn->commit_lsn;
+	feed->mark.cut = InvalidXLogRecPtr;
+	feed->mark.ops_done = 0;
+	feed->mark.restart = feed->txn->restart_lsn;
+	batch->mark = feed->mark;
+	batch->open = false;
+	batch->n_transactions++;
+
+	if (feed->resolution != NULL)
+		hc_resolve_free(feed->resolution);
+	feed->resolution = NULL;
+	hc_reader_release(feed->reader, feed->txn);
+	feed->txn = NULL;
+}
+
+/* The batch ends before the transaction does. */
+static void
+cut(HcFeed *feed, HcBatch *batch)
+{
+	feed->mark.cut = feed->txn->commit_lsn;
+	feed->mark.ops_done = feed->number;
+	feed->mark.restart = Min(Min(feed->txn->first_lsn, feed->txn->restart_lsn),
+							 feed->mark.applied);
+	batch->mark = feed->mark;
+	batch->open = false;
+}
+
+/* Adds ops of the transaction at hand. */
+static HcFeedResult
+add_ops(HcFeed *feed, HcBatch *batch)
+{
+	int			n;
+
+	for (n = 0; n < TURN_OPS; n++)
+	{
+		if (!feed->waiting &&
+			!hc_stream_next(&feed->stream, &feed->op, &feed->number))
+		{
+			finish(feed, batch);
+			return HC_FEED_MORE;
+		}
+		if (is_full(feed, batch))
+		{
+			feed->waiting = true;
+			cut(feed, batch);
+			return HC_FEED_FULL;
+		}
+		feed->waiting = false;
+		if (feed->number >= feed->ops_done &&
+			!(feed->resolution != NULL &&
+			  hc_resolve_is_void(feed->resolution, feed->number)))
+			hc_batch_add(batch, &feed->op);
+	}
+	return HC_FEED_MORE;
+}
+
+HcFeedResult
+hc_feed_fill(HcFeed *feed, HcBatch *batch)
+{
+	if (feed->txn == NULL)
+	{
+		HcReadResult result = hc_reader_next(feed->reader, &feed->txn);
+
+		if (result == HC_READ_END)
+			return HC_FEED_END;
+		if (result == HC_READ_MORE)
+			return HC_FEED_MORE;
+		feed->begun = false;
+	}
+	if (!feed->begun)
+	{
+		if (batch->n_transactions > 0 &&
+			(batch->n_ops + feed->txn->n_ops > (uint64) hc_atomic_ops ||
+			 batch->text.len >= SHARED_BYTES))
+			return HC_FEED_FULL;
+		if (TransactionIdIsInProgress(feed->txn->xid))
+			return HC_FEED_HELD;
+		hc_batch_next_transaction(batch);
+		begin(feed);
+	}
+	batch->open = true;
+	return add_ops(feed, batch);
+}
+
+void
+hc_feed_watermark(HcFeed *feed, HcWatermark *mark)
+{
+	*mark = feed->mark;
+	if (feed->txn != NULL)
+		return;
+	mark->applied = Max(mark->applied, hc_reader_position(feed->reader));
+	if (mark->cut <= mark->applied)
+	{
+		mark->cut = InvalidXLogRecPtr;
+		mark->ops_done = 0;
+	}
+	mark->restart = hc_reader_restart(feed->reader);
+}
+
+bool
+hc_feed_must_poll(HcFeed *feed)
+{
+	return hc_reader_must_poll(feed->reader);
+}
+
+bool
+hc_feed_take_doubt(HcFeed *feed)
+{
+	bool		doubt = feed->doubt;
+
+	feed->doubt = false;
+	return doubt;
+}

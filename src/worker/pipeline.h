@@ -1,0 +1,67 @@
+/*
+ * pipeline.h
+ *	  The way of changes from the WAL into one Redis server.
+ */
+#ifndef HC_PIPELINE_H
+#define HC_PIPELINE_H
+
+#include "redis/connection.h"
+#include "shmem.h"
+#include "worker/apply.h"
+#include "worker/feed.h"
+
+typedef struct HcPipeline
+{
+	HcDatabase *db;
+	char		key[HC_WATERMARK_SIZE];
+	HcConnection *conn;			/* NULL: closed, and then no feed either */
+	HcFeed	   *feed;
+	HcFeedResult fed;			/* what the feed said last */
+	HcBatch    *filling;
+	HcBatch    *sent;			/* in flight if apply says so */
+	HcApply		apply;
+	bool		probing;		/* in flight is only a look at the watermark */
+	TimestampTz filling_since;	/* 0: the batch is empty */
+
+	HcWatermark acked;			/* in Redis for sure */
+	char		acked_text[HC_WATERMARK_SIZE];
+	char		sent_text[HC_WATERMARK_SIZE];
+	bool		lost;			/* the watermark is known to be absent */
+	int			idle_looks;		/* since the watermark moved */
+
+	/* for the caller, who resets them */
+	bool		answered;		/* something came back as it should */
+	int			n_transactions; /* that were acknowledged */
+} HcPipeline;
+
+/* A closed pipeline for the current database; lives in the current context. */
+extern HcPipeline *hc_pipeline_create(HcDatabase *db);
+
+/*
+ * Opens the replication slot, connects to Redis and finds out where to go on.
+ * With an empty URL only the slot is opened, so that the WAL is kept, and conn
+ * stays NULL.  Opens transactions of its own.  Raises whatever goes wrong; then
+ * and after an error in any function below hc_pipeline_close() is due.
+ */
+extern void hc_pipeline_open(HcPipeline *line, const char *redis_url);
+extern void hc_pipeline_close(HcPipeline *line);
+
+/*
+ * Reads, sends and collects until there is nothing to do but wait, or for a
+ * while; then fed is HC_FEED_MORE.
+ */
+extern void hc_pipeline_work(HcPipeline *line);
+
+/* Is nothing in flight, and nothing to be sent? */
+extern bool hc_pipeline_is_idle(HcPipeline *line);
+
+/*
+ * For an idle one: looks whether Redis still has the
+ * watermark, or moves it on.
+ */
+extern void hc_pipeline_look(HcPipeline *line);
+
+/* Takes the watermark out of Redis. */
+extern void hc_pipeline_forget(HcPipeline *line);
+
+#endif							/* HC_PIPELINE_H */
