@@ -94,9 +94,6 @@ typedef struct HcMapping
 extern const char *hc_kind_name(HcKind kind);
 extern const char *hc_option_name(HcOptionName option);
 
-/* Does the kind own its key (string, json, hash), so that it may expire? */
-extern bool hc_kind_owns_key(HcKind kind);
-
 /*
  * Sorts out the arguments of a trigger: args[0] is the kind (write_through
  * only), the others "option=value".  Raises 22023 for an unknown kind, an

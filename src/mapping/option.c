@@ -43,53 +43,50 @@ static const struct
 	const char *name;
 	uint32		required;
 	uint32		allowed;		/* besides the required ones */
-	bool		owns_key;
 }			kinds[] =
 {
 	[HC_KIND_STRING] =
 	{
 		"string", BIT(HC_OPTION_KEY) | BIT(HC_OPTION_VALUE),
-		RECONCILED | EXPIRING, true
+		RECONCILED | EXPIRING
 	},
 	[HC_KIND_JSON] =
 	{
 		"json", BIT(HC_OPTION_KEY),
-		BIT(HC_OPTION_COLUMNS) | BIT(HC_OPTION_EXCLUDE) | RECONCILED | EXPIRING,
-		true
+		BIT(HC_OPTION_COLUMNS) | BIT(HC_OPTION_EXCLUDE) | RECONCILED | EXPIRING
 	},
 	[HC_KIND_HASH] =
 	{
 		"hash", BIT(HC_OPTION_KEY),
-		BIT(HC_OPTION_COLUMNS) | BIT(HC_OPTION_EXCLUDE) | RECONCILED | EXPIRING,
-		true
+		BIT(HC_OPTION_COLUMNS) | BIT(HC_OPTION_EXCLUDE) | RECONCILED | EXPIRING
 	},
 	[HC_KIND_FIELD] =
 	{
 		"field",
 		BIT(HC_OPTION_KEY) | BIT(HC_OPTION_FIELD) | BIT(HC_OPTION_VALUE),
-		RECONCILED, false
+		RECONCILED
 	},
 	[HC_KIND_GEO] =
 	{
 		"geo",
 		BIT(HC_OPTION_KEY) | BIT(HC_OPTION_MEMBER) |
 		BIT(HC_OPTION_LONGITUDE) | BIT(HC_OPTION_LATITUDE),
-		RECONCILED, false
+		RECONCILED
 	},
 	[HC_KIND_ZSET] =
 	{
 		"zset",
 		BIT(HC_OPTION_KEY) | BIT(HC_OPTION_MEMBER) | BIT(HC_OPTION_SCORE),
-		RECONCILED, false
+		RECONCILED
 	},
 	[HC_KIND_SET] =
 	{
 		"set", BIT(HC_OPTION_KEY) | BIT(HC_OPTION_MEMBER),
-		RECONCILED, false
+		RECONCILED
 	},
 	[HC_KIND_INVALIDATE] =
 	{
-		"invalidate", BIT(HC_OPTION_KEY), BIT(HC_OPTION_FILTER), false
+		"invalidate", BIT(HC_OPTION_KEY), BIT(HC_OPTION_FILTER)
 	}
 };
 
@@ -103,12 +100,6 @@ const char *
 hc_option_name(HcOptionName option)
 {
 	return option_names[option];
-}
-
-bool
-hc_kind_owns_key(HcKind kind)
-{
-	return kinds[kind].owns_key;
 }
 
 static HcKind
