@@ -39,32 +39,57 @@ static const ErrorText error_texts[] = {
 	"TYPE tells what the key holds."},
 	{"READONLY ", ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
 	"hybrid_cache.redis_url names a replica; only the primary takes writes."},
+	{"MASTERDOWN ", ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
+	"hybrid_cache.redis_url names a replica that has lost its primary."},
+	{"NOREPLICAS ", ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
+	"Redis takes no writes until it has as many replicas as min-replicas-to-write demands."},
 	{"LOADING ", ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
 	"Redis has just started; try again in a moment."},
+	{"BUSY ", ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
+	"A script occupies Redis; SCRIPT KILL or FUNCTION KILL ends it."},
 	{"MISCONF ", ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
 	"Redis cannot save to its disk and takes no writes until it can."},
 	{"MOVED ", ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
 	"hybrid_cache.redis_url names one node of a Redis Cluster; the key is on another."},
+	{"ASK ", ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
+	"hybrid_cache.redis_url names one node of a Redis Cluster; the key is on another."},
+	{"CROSSSLOT ", ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
+	"hybrid_cache.redis_url names one node of a Redis Cluster, which cannot use several keys together."},
+	{"CLUSTERDOWN ", ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
+	"Redis Cluster is not complete; CLUSTER INFO tells why."},
+	{"TRYAGAIN ", ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
+	"Redis Cluster is moving keys; try again in a moment."},
+	{"ERR max number of clients reached", ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
+	"Raise maxclients in the configuration of Redis, or close connections."},
+	{"ERR unknown command", ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
+	"This Redis server is too old, or the command is renamed in its configuration."},
+	{"ERR string exceeds maximum allowed size", ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+	"A string can be as long as proto-max-bulk-len in the configuration of Redis."},
 	{"ERR DB index is out of range", ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
 	"Check the number of the database in hybrid_cache.redis_url."}
 };
 
+/* EXEC repeats the reason for which it discards a transaction. */
+static const char discarded[] = "EXECABORT Transaction discarded because of: ";
+
 /*
- * Texts of ERR that say that this one command can never succeed, whatever the
- * state of the server.  What is not known to be so is not listed: an op that
- * is given up is lost, one that is tried again only waits.
+ * How errors begin that say that this one command can never succeed, whatever
+ * the state of the server.  What is not known to be so is not listed: an op that
+ * is given up is lost, one that is tried again only waits.  Further on in an
+ * error there can be what Redis was sent.
  */
 static const char *const hopeless_texts[] = {
-	"not a valid float",
-	"not an integer or out of range",
-	"string exceeds maximum allowed size",
-	"invalid longitude,latitude pair",
-	"resulting score is not a number",
-	"invalid expire time",
-	"increment or decrement would overflow"
+	"ERR value is not a valid float",
+	"ERR value is not an integer or out of range",
+	"ERR string exceeds maximum allowed size",
+	"ERR invalid longitude,latitude pair",
+	"ERR resulting score is not a number",
+	"ERR invalid expire time",
+	"ERR increment or decrement would overflow"
 };
 
 static const ErrorText *find_text(const char *message);
+static const char *reason(const char *message);
 static bool has_prefix(const char *message, const char *prefix);
 static void unexpected(const redisReply *reply, const char *wanted);
 static const char *type_name(const redisReply *reply);
@@ -72,22 +97,27 @@ static const char *type_name(const redisReply *reply);
 HcErrorClass
 hc_reply_classify(const char *message)
 {
+	message = reason(message);
 	if (hc_reply_sqlstate(message) == ERRCODE_INVALID_PASSWORD)
 		return HC_ERROR_AUTH;
 	if (has_prefix(message, "WRONGTYPE "))
 		return HC_ERROR_OP;
 
+	if (has_prefix(message, "OOM "))
+		return HC_ERROR_FULL;
+
 	/*
-	 * A missing right to a key is that entry's misfortune.  A missing right to
-	 * a command concerns them all, and waits for an administrator.
+	 * A missing right to a key is that entry's misfortune: "access one of the
+	 * keys", since 7.2 "access a key", "touch the specified keys" where the
+	 * rights changed before EXEC.  A missing right to a command concerns them
+	 * all, and waits for an administrator.
 	 */
 	if (has_prefix(message, "NOPERM "))
 		return strstr(message, " key") != NULL ? HC_ERROR_OP : HC_ERROR_RETRY;
 
-	if (has_prefix(message, "ERR "))
-		for (int i = 0; i < (int) lengthof(hopeless_texts); i++)
-			if (strstr(message, hopeless_texts[i]) != NULL)
-				return HC_ERROR_OP;
+	for (int i = 0; i < (int) lengthof(hopeless_texts); i++)
+		if (has_prefix(message, hopeless_texts[i]))
+			return HC_ERROR_OP;
 	return HC_ERROR_RETRY;
 }
 
@@ -209,10 +239,18 @@ hc_reply_double(const redisReply *reply)
 static const ErrorText *
 find_text(const char *message)
 {
+	message = reason(message);
 	for (int i = 0; i < (int) lengthof(error_texts); i++)
 		if (has_prefix(message, error_texts[i].prefix))
 			return &error_texts[i];
 	return NULL;
+}
+
+/* What the error is about, without EXEC's words around it. */
+static const char *
+reason(const char *message)
+{
+	return has_prefix(message, discarded) ? message + strlen(discarded) : message;
 }
 
 static bool

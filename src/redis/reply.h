@@ -14,6 +14,7 @@ typedef enum HcErrorClass
 	HC_ERROR_OP,				/* this command can never succeed: WRONGTYPE,
 								 * not a valid float, NOPERM on a key ... */
 	HC_ERROR_AUTH,				/* NOAUTH, WRONGPASS */
+	HC_ERROR_FULL,				/* OOM: only what frees memory is taken now */
 	HC_ERROR_RETRY				/* anything else: wait and try again */
 } HcErrorClass;
 
