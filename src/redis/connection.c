@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 #include "compat.h"
@@ -254,6 +255,38 @@ hc_connection_command(HcConnection *conn, TimestampTz deadline, int argc,
 	reply = hc_connection_reply(conn, deadline);
 	hc_reply_check(reply, conn->name);
 	return reply;
+}
+
+/*
+ * A process that ends cannot wait as others do: an error would be fatal.  The
+ * end of our side makes the server close when it has read everything; closing
+ * at once could make it lose what it has not read yet.
+ */
+void
+hc_connection_farewell(HcConnection *conn, const char *buf, size_t len, int ms)
+{
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms);
+	bool		sent = false;
+
+	if (!conn->failed && !conn->cannot_write && !hc_connection_wants_write(conn))
+		sent = send(conn->redis->fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t) len &&
+			shutdown(conn->redis->fd, SHUT_WR) == 0;
+	conn->failed = true;
+	while (sent)
+	{
+		struct pollfd wait = {.fd = conn->redis->fd,.events = POLLIN};
+		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+		char		reply[4096];
+		ssize_t		n;
+
+		if (left <= 0)
+			return;
+		if (poll(&wait, 1, (int) left) <= 0)
+			continue;
+		n = recv(conn->redis->fd, reply, sizeof(reply), MSG_DONTWAIT);
+		if (n == 0 || (n < 0 && errno != EINTR && errno != EAGAIN && errno != EWOULDBLOCK))
+			return;
+	}
 }
 
 /* Creates the socket; the system goes on connecting by itself. */

@@ -74,4 +74,12 @@ extern redisReply *hc_connection_command(HcConnection *conn, TimestampTz deadlin
 										 int argc, const char *const *argv,
 										 const size_t *argvlen);
 
+/*
+ * Sends last words (in RESP) if they can go at once, and waits up to ms until the
+ * server has read them and closed.  Raises nothing, serves no interrupts; the
+ * connection can only be closed afterwards.
+ */
+extern void hc_connection_farewell(HcConnection *conn, const char *buf,
+								   size_t len, int ms);
+
 #endif							/* HC_CONNECTION_H */
