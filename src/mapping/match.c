@@ -31,6 +31,9 @@ struct HcMatcher
 	HcMatchPart parts[FLEXIBLE_ARRAY_MEMBER];
 };
 
+/* A text longer than this is not searched for the place of a column. */
+#define LOCATE_MAX_LEN	1024
+
 /* No value that a test accepts is longer, but for numeric's. */
 #define VALUE_MAX_LEN	1024
 
@@ -228,6 +231,24 @@ hc_match_compile(const HcTemplate *tmpl, HcTypeLookup lookup, void *arg)
 	return matcher;
 }
 
+HcMatcher *
+hc_match_copy(const HcMatcher *matcher)
+{
+	Size		size = offsetof(HcMatcher, parts) +
+		sizeof(HcMatchPart) * matcher->n_parts;
+	HcMatcher  *copy = palloc(size);
+	int			i;
+
+	memcpy(copy, matcher, size);
+	for (i = 0; i < copy->n_parts; i++)
+	{
+		if (copy->parts[i].literal != NULL)
+			copy->parts[i].literal = pnstrdup(copy->parts[i].literal,
+											  copy->parts[i].len);
+	}
+	return copy;
+}
+
 /* From the positions in from[0..len] to those behind the part, in to[]. */
 static void
 advance(const HcMatchPart *part, const char *text, size_t len, const bool *from,
@@ -258,16 +279,19 @@ advance(const HcMatchPart *part, const char *text, size_t len, const bool *from,
 	}
 }
 
-bool
-hc_match(const HcMatcher *matcher, const char *text, size_t len)
+/*
+ * The positions that the parts [first, last) reach from the beginning of the
+ * text; palloc'd.
+ */
+static bool *
+reach(const HcMatcher *matcher, int first, int last, const char *text, size_t len)
 {
 	bool	   *from = palloc0(len + 1);
 	bool	   *to = palloc0(len + 1);
-	bool		result;
 	int			i;
 
 	from[0] = true;
-	for (i = 0; i < matcher->n_parts; i++)
+	for (i = first; i < last; i++)
 	{
 		bool	   *swap = from;
 
@@ -275,8 +299,62 @@ hc_match(const HcMatcher *matcher, const char *text, size_t len)
 		from = to;
 		to = swap;
 	}
-	result = from[len];
-	pfree(from);
 	pfree(to);
+	return from;
+}
+
+bool
+hc_match(const HcMatcher *matcher, const char *text, size_t len)
+{
+	bool	   *reached = reach(matcher, 0, matcher->n_parts, text, len);
+	bool		result = reached[len];
+
+	pfree(reached);
 	return result;
+}
+
+bool
+hc_match_locate(const HcMatcher *matcher, const char *text, size_t len, int part,
+				size_t *start, size_t *n)
+{
+	HcTypeTest	test = matcher->parts[part].test;
+	bool	   *begins;
+	int			found = 0;
+	size_t		i;
+	size_t		k;
+
+	if (len > LOCATE_MAX_LEN || matcher->parts[part].literal != NULL)
+		return false;
+	begins = reach(matcher, 0, part, text, len);
+	for (i = len + 1; i-- > 0;)
+	{
+		bool	   *rest = reach(matcher, part + 1, matcher->n_parts,
+								 text + i, len - i);
+		bool		ends = rest[len - i];
+
+		pfree(rest);
+		for (k = 0; ends && k <= i; k++)
+		{
+			if (!begins[k] || (test != NULL && !test(text + k, i - k)))
+				continue;
+			*start = k;
+			*n = i - k;
+			found++;
+		}
+	}
+	pfree(begins);
+	return found == 1;
+}
+
+bool
+hc_match_is_certain(const HcMatcher *matcher)
+{
+	int			i;
+
+	for (i = 0; i < matcher->n_parts; i++)
+	{
+		if (matcher->parts[i].literal == NULL && matcher->parts[i].test == NULL)
+			return false;
+	}
+	return true;
 }

@@ -19,11 +19,24 @@ typedef const char *(*HcTypeLookup) (const char *column, void *arg);
 extern HcMatcher *hc_match_compile(const HcTemplate *tmpl, HcTypeLookup lookup,
 								   void *arg);
 
+/* A copy in the current context that needs nothing of the original. */
+extern HcMatcher *hc_match_copy(const HcMatcher *matcher);
+
 /*
  * Whole text, not a part of it.  Where a column's type has one way to write
  * each value (integers, uuid, date, boolean, numeric), what stands for the
  * column must be such a value; other types match anything.
  */
 extern bool hc_match(const HcMatcher *matcher, const char *text, size_t len);
+
+/*
+ * Where the column at this part of the template stands in the text.  false if
+ * the text does not match, if it does in more than one way, or is very long.
+ */
+extern bool hc_match_locate(const HcMatcher *matcher, const char *text,
+							size_t len, int part, size_t *start, size_t *n);
+
+/* Does each column have such a type? */
+extern bool hc_match_is_certain(const HcMatcher *matcher);
 
 #endif							/* HC_MATCH_H */

@@ -1,0 +1,60 @@
+/*
+ * bytes.c
+ *	  What is in Redis as text of this database.
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "compat.h"
+#include "mapping/bytes.h"
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+
+text *
+hc_bytes_text(HcBytes bytes)
+{
+	int			encoding = GetDatabaseEncoding();
+	size_t		size;
+	unsigned char *buffer;
+
+	if (encoding == PG_SQL_ASCII)
+	{
+		if (memchr(bytes.data, '\0', bytes.len) != NULL)
+			return NULL;
+	}
+	else if (!pg_verify_mbstr(PG_UTF8, bytes.data, (int) bytes.len, true))
+		return NULL;
+	if (encoding == PG_SQL_ASCII || encoding == PG_UTF8)
+		return cstring_to_text_with_len(bytes.data, (int) bytes.len);
+
+	size = bytes.len * MAX_CONVERSION_GROWTH + 1;
+	buffer = palloc(size);
+	if (pg_do_encoding_conversion_buf(FindDefaultConversionProc(PG_UTF8, encoding),
+									  PG_UTF8, encoding,
+									  (unsigned char *) bytes.data,
+									  (int) bytes.len, buffer, (int) size,
+									  true) != (int) bytes.len)
+		return NULL;
+	return cstring_to_text((char *) buffer);
+}
+
+HcBytes
+hc_bytes_encode(const text *value)
+{
+	HcBytes		bytes;
+	int			len = (int) VARSIZE_ANY_EXHDR(value);
+
+	bytes.data = VARDATA_ANY(value);
+	bytes.len = len;
+	if (GetDatabaseEncoding() != PG_SQL_ASCII)
+	{
+		char	   *converted = pg_server_to_any(bytes.data, len, PG_UTF8);
+
+		if (converted != bytes.data)
+		{
+			bytes.data = converted;
+			bytes.len = strlen(converted);
+		}
+	}
+	return bytes;
+}

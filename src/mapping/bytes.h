@@ -1,0 +1,22 @@
+/*
+ * bytes.h
+ *	  What is in Redis as text of this database.
+ */
+#ifndef HC_BYTES_H
+#define HC_BYTES_H
+
+#include "mapping/op.h"
+
+/*
+ * A key or member in the server's encoding, palloc'd; NULL if it cannot be
+ * written there, and so was not rendered here.  Raises nothing but out of memory.
+ */
+extern text *hc_bytes_text(HcBytes bytes);
+
+/*
+ * The other way round: text as Redis holds it.  The bytes may be those of value,
+ * or palloc'd.
+ */
+extern HcBytes hc_bytes_encode(const text *value);
+
+#endif							/* HC_BYTES_H */
