@@ -16,8 +16,9 @@
 #define FLAG_EXPIRES	0x02	/* expires_at follows */
 #define FLAG_STORAGE	0x04	/* the version has a storage */
 #define FLAG_REPLACES	0x08	/* the version replaces another one */
+#define FLAG_ARRIVED	0x10	/* a removal that is none; has a version */
 #define FLAGS_KNOWN \
-	(FLAG_VERSION | FLAG_EXPIRES | FLAG_STORAGE | FLAG_REPLACES)
+	(FLAG_VERSION | FLAG_EXPIRES | FLAG_STORAGE | FLAG_REPLACES | FLAG_ARRIVED)
 
 /* What an op of each kind carries besides its key. */
 typedef struct HcOpShape
@@ -184,6 +185,8 @@ hc_op_encode(StringInfo buf, const HcOp *op)
 		flags |= FLAG_REPLACES;
 	if (shape->can_expire && op->expires_at != 0)
 		flags |= FLAG_EXPIRES;
+	if (op->arrived)
+		flags |= FLAG_ARRIVED;
 
 	appendStringInfoCharMacro(buf, (char) op->kind);
 	appendStringInfoCharMacro(buf, (char) flags);
@@ -267,6 +270,12 @@ hc_op_decode(const char **cursor, const char *end, HcOp *op)
 			!get_fixed(cursor, end, &op->replaces, sizeof(op->replaces)) ||
 			!ItemPointerIsValid(&op->replaces))
 			return false;
+	}
+	if (flags & FLAG_ARRIVED)
+	{
+		if (!(flags & FLAG_VERSION) || !hc_op_is_removal(op->kind))
+			return false;
+		op->arrived = true;
 	}
 	if (flags & FLAG_EXPIRES)
 	{

@@ -47,6 +47,10 @@ typedef struct HcBytes
  * relation is InvalidOid for ops that belong to no row version (invalidate):
  * such a removal takes back everything.
  *
+ * A version that another one followed before its set could be captured (a user's
+ * trigger came first) is said to have arrived.  Its end, which was captured
+ * before that, is then no end of what was there before the transaction.
+ *
  * A transaction that rewrites a table (CLUSTER, ALTER TABLE) gives the rows new
  * tids.  storage tells whether two tids can be compared.
  */
@@ -62,6 +66,7 @@ typedef struct HcOp
 {
 	HcOpKind	kind;
 	HcVersion	version;
+	bool		arrived;		/* removal: it is none, see HcVersion */
 	ItemPointerData replaces;	/* set: the version of the row that had the same
 								 * entry before; or invalid */
 	HcBytes		key;
