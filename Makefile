@@ -27,6 +27,12 @@ ifneq (,$(findstring clang,$(shell $(CC) --version)))
 PG_CFLAGS += -Wno-unknown-warning-option -Wno-ignored-optimization-argument -Wno-ignored-attributes
 endif
 
+# make BREAK=name: a build that breaks one promise, see src/broken.h.  Not from the
+# environment, where it could go unnoticed.
+ifeq ($(origin BREAK),command line)
+PG_CPPFLAGS += -DHC_BREAK=HC_BREAK_$(shell echo '$(BREAK)' | tr '[:lower:]' '[:upper:]')
+endif
+
 REGRESS = $(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql)))
 ISOLATION = $(patsubst test/specs/%.spec,%,$(sort $(wildcard test/specs/*.spec)))
 TAP_TESTS = 1

@@ -1,0 +1,27 @@
+/*
+ * broken.h
+ *	  Builds that break one promise, to see that the tests notice it.
+ *
+ * make BREAK=commit (flush, watermark ...) defines HC_BREAK; see test/broken.
+ * In any other build hc_breaks() is false at compile time, and nothing of what
+ * depends on it is there.
+ */
+#ifndef HC_BROKEN_H
+#define HC_BROKEN_H
+
+#define HC_BREAK_NOTHING	0
+#define HC_BREAK_COMMIT		1	/* applies ops before their transaction commits */
+#define HC_BREAK_FLUSH		2	/* applies commits that a crash can take back */
+#define HC_BREAK_WATERMARK	3	/* does not look at the position in Redis */
+#define HC_BREAK_FENCE		4	/* lets late batches of old connections land */
+#define HC_BREAK_SUBABORT	5	/* keeps the ops of savepoints rolled back */
+#define HC_BREAK_REPLY		6	/* takes an error reply for a success */
+#define HC_BREAK_SUPERSEDED 7	/* captures a version that was replaced before */
+
+#ifndef HC_BREAK
+#define HC_BREAK	HC_BREAK_NOTHING
+#endif
+
+#define hc_breaks(promise)	(HC_BREAK == (promise))
+
+#endif							/* HC_BROKEN_H */
