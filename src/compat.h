@@ -20,6 +20,13 @@
 #define HC_WAIT_REDIS	PG_WAIT_EXTENSION
 #define HC_WAIT_WORKER	PG_WAIT_EXTENSION
 
+/* The place of this process in the table of processes. */
+#if PG_VERSION_NUM >= 170000
+#define hc_compat_my_place()	MyProcNumber
+#else
+#define hc_compat_my_place()	(MyProc->pgprocno)
+#endif
+
 /* How hiredis counts the elements of a reply. */
 #if HIREDIS_MAJOR < 1
 typedef int HcReplyCount;
@@ -59,6 +66,22 @@ typedef size_t HcReplyCount;
 	 (rel)->rd_node.relNode : InvalidOid)
 #endif
 
+/* An index scan that nobody measures. */
+#if PG_VERSION_NUM >= 180000
+#define hc_compat_index_beginscan(rel, index, snapshot, nkeys) \
+	index_beginscan(rel, index, snapshot, NULL, nkeys, 0)
+#else
+#define hc_compat_index_beginscan(rel, index, snapshot, nkeys) \
+	index_beginscan(rel, index, snapshot, nkeys, 0)
+#endif
+
+/* The relation's file node, which another one takes when it is rewritten. */
+#if PG_VERSION_NUM >= 160000
+#define hc_compat_storage(rel)	((rel)->rd_locator.relNumber)
+#else
+#define hc_compat_storage(rel)	((rel)->rd_node.relNode)
+#endif
+
 /* A persistent physical slot, without what later versions can do with slots. */
 #if PG_VERSION_NUM >= 170000
 #define hc_compat_slot_create(name) \
@@ -66,6 +89,14 @@ typedef size_t HcReplyCount;
 #else
 #define hc_compat_slot_create(name) \
 	ReplicationSlotCreate(name, false, RS_PERSISTENT, false)
+#endif
+
+/* Has PostgreSQL taken a slot's WAL?  Before 16 its position alone says so. */
+#if PG_VERSION_NUM >= 160000
+#define hc_compat_slot_is_invalidated(slot) \
+	((slot)->data.invalidated != RS_INVAL_NONE)
+#else
+#define hc_compat_slot_is_invalidated(slot)	false
 #endif
 
 /* Without waiting, and also if it was invalidated: the caller looks itself. */

@@ -16,10 +16,17 @@
 char	   *hc_redis_url;
 char	   *hc_key_prefix;
 bool		hc_enabled;
+bool		hc_repair;
 int			hc_connect_timeout;
 int			hc_command_timeout;
 int			hc_atomic_ops;
+int			hc_max_dead_letters;
+bool		hc_synchronous;
+int			hc_sync_timeout;
+int			hc_wait_replicas;
 int			hc_max_databases;
+int			hc_wal_keep_size;
+int			hc_max_wal_keep_size;
 
 static bool check_redis_url(char **newval, void **extra, GucSource source);
 
@@ -56,6 +63,15 @@ hc_settings_init(void)
 							 0,
 							 NULL, NULL, NULL);
 
+	DefineCustomBoolVariable("hybrid_cache.repair",
+							 "Makes mappings equal to their tables again where they may differ.",
+							 "The keeper process of the database does it. While it is off, hybrid_cache.mapping shows what is owed.",
+							 &hc_repair,
+							 true,
+							 PGC_SUSET,
+							 0,
+							 NULL, NULL, NULL);
+
 	DefineCustomIntVariable("hybrid_cache.connect_timeout",
 							"Sets the time within which a connection to Redis must be made.",
 							"It includes logging in, so it also limits the wait for a server that accepts connections and never answers.",
@@ -85,6 +101,43 @@ hc_settings_init(void)
 							0,
 							NULL, NULL, NULL);
 
+	DefineCustomIntVariable("hybrid_cache.max_dead_letters",
+							"Sets how many refused changes each database keeps in hybrid_cache.dead_letter.",
+							"The oldest give way to new ones. They are counted all the same.",
+							&hc_max_dead_letters,
+							10000, 0, 1000000,
+							PGC_SIGHUP,
+							0,
+							NULL, NULL, NULL);
+
+	DefineCustomBoolVariable("hybrid_cache.synchronous",
+							 "Lets COMMIT wait until Redis has the changes of the transaction.",
+							 "It waits after the transaction has committed and released its locks. "
+							 "When it cannot wait any longer it warns; the transaction stays committed, and its changes reach Redis later.",
+							 &hc_synchronous,
+							 false,
+							 PGC_USERSET,
+							 0,
+							 NULL, NULL, NULL);
+
+	DefineCustomIntVariable("hybrid_cache.sync_timeout",
+							"Sets the time for which hybrid_cache.synchronous lets COMMIT wait.",
+							"While Redis is known to be down, COMMIT does not wait.",
+							&hc_sync_timeout,
+							1000, 1, INT_MAX,
+							PGC_USERSET,
+							GUC_UNIT_MS,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("hybrid_cache.wait_replicas",
+							"Sets how many replicas of Redis must have the changes before hybrid_cache.synchronous lets COMMIT return.",
+							"The sync worker asks Redis with WAIT, and only when somebody waits.",
+							&hc_wait_replicas,
+							0, 0, INT_MAX,
+							PGC_SIGHUP,
+							0,
+							NULL, NULL, NULL);
+
 	DefineCustomIntVariable("hybrid_cache.max_databases",
 							"Sets how many databases of this server can have the extension at a time.",
 							"Each takes a place in shared memory.",
@@ -92,6 +145,27 @@ hc_settings_init(void)
 							64, 1, 10000,
 							PGC_POSTMASTER,
 							0,
+							NULL, NULL, NULL);
+
+	/* more than a Redis with appendfsync everysec loses, little on a disk */
+	DefineCustomIntVariable("hybrid_cache.wal_keep_size",
+							"Sets how much WAL is kept behind what Redis has.",
+							"A Redis server that comes back without its last writes, after a failover or a restart, "
+							"gets them again from this WAL; without it, all mappings must be compared with their tables.",
+							&hc_wal_keep_size,
+							64, 0, MAX_KILOBYTES,
+							PGC_SIGHUP,
+							GUC_UNIT_MB,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("hybrid_cache.max_wal_keep_size",
+							"Sets how much WAL is kept for Redis at most.",
+							"When more would be needed, since Redis is away for long, WAL is given up, "
+							"and all mappings must be compared with their tables. -1 means no limit.",
+							&hc_max_wal_keep_size,
+							-1, -1, MAX_KILOBYTES,
+							PGC_SIGHUP,
+							GUC_UNIT_MB,
 							NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("hybrid_cache");

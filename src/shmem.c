@@ -72,11 +72,18 @@ shmem_startup(void)
 			pg_atomic_init_u64(&db->published, InvalidXLogRecPtr);
 			pg_atomic_init_u64(&db->wanted, InvalidXLogRecPtr);
 			pg_atomic_init_u64(&db->applied, InvalidXLogRecPtr);
+			pg_atomic_init_u64(&db->replicated, InvalidXLogRecPtr);
 			pg_atomic_init_u32(&db->connected, 0);
+			pg_atomic_init_u32(&db->failing, 0);
 			pg_atomic_init_u32(&db->recheck, 0);
 			for (j = 0; j < HC_NUM_COUNTERS; j++)
 				pg_atomic_init_u64(&db->counters[j], 0);
 			ConditionVariableInit(&db->applied_cv);
+			hc_breaker_init(&db->breaker);
+			pg_atomic_init_u32(&db->keep.owing, 0);
+			pg_atomic_init_u32(&db->keep.recheck, 0);
+			pg_atomic_init_u64(&db->keep.window, 0);
+			pg_atomic_init_u32(&db->keep.outcome, HC_WINDOW_PENDING);
 		}
 	}
 	LWLockRelease(AddinShmemInitLock);
@@ -133,6 +140,15 @@ static void
 wake(HcDatabase *db)
 {
 	Latch	   *latch = *(Latch *volatile *) &db->worker_latch;
+
+	if (latch != NULL)
+		SetLatch(latch);
+}
+
+static void
+wake_keeper(HcDatabase *db)
+{
+	Latch	   *latch = *(Latch *volatile *) &db->keep.latch;
 
 	if (latch != NULL)
 		SetLatch(latch);
@@ -224,7 +240,9 @@ hc_shmem_recheck(Oid database)
 	if (db != NULL)
 	{
 		pg_atomic_write_u32(&db->recheck, 1);
+		pg_atomic_write_u32(&db->keep.recheck, 1);
 		wake(db);
+		wake_keeper(db);
 	}
 }
 
@@ -239,6 +257,7 @@ hc_shmem_step_aside(Oid database, TimestampTz until)
 	{
 		db->aside_until = until;
 		wake(db);
+		wake_keeper(db);
 		wake_launcher_locked();
 	}
 	LWLockRelease(hc_shared->lock);
@@ -300,7 +319,9 @@ hc_shmem_claim(Oid database, bool *taken)
 		pg_atomic_write_u64(&db->published, InvalidXLogRecPtr);
 		pg_atomic_write_u64(&db->wanted, InvalidXLogRecPtr);
 		pg_atomic_write_u64(&db->applied, InvalidXLogRecPtr);
+		pg_atomic_write_u64(&db->replicated, InvalidXLogRecPtr);
 		pg_atomic_write_u32(&db->recheck, 0);
+		pg_atomic_write_u32(&db->keep.owing, 0);
 		for (i = 0; i < HC_NUM_COUNTERS; i++)
 			pg_atomic_write_u64(&db->counters[i], 0);
 	}
@@ -313,6 +334,7 @@ hc_shmem_claim(Oid database, bool *taken)
 	db->worker_pid = MyProcPid;
 	db->worker_latch = MyLatch;
 	db->restart = false;
+	pg_atomic_write_u32(&db->failing, 0);
 	LWLockRelease(hc_shared->lock);
 
 	before_shmem_exit(worker_exit, PointerGetDatum(db));
@@ -353,6 +375,67 @@ hc_shmem_leave(HcDatabase *db)
 {
 	LWLockAcquire(hc_shared->lock, LW_EXCLUSIVE);
 	db->restart = true;
+	LWLockRelease(hc_shared->lock);
+}
+
+void
+hc_shmem_owe(void)
+{
+	HcDatabase *db = hc_shmem_mine();
+
+	/* without a slot there is no worker, which would look when it starts */
+	if (db == NULL)
+		return;
+	pg_atomic_write_u32(&db->keep.owing, 1);
+	wake_keeper(db);
+	LWLockAcquire(hc_shared->lock, LW_EXCLUSIVE);
+	wake_launcher_locked();
+	LWLockRelease(hc_shared->lock);
+}
+
+static void
+keeper_exit(int code, Datum arg)
+{
+	HcDatabase *db = (HcDatabase *) DatumGetPointer(arg);
+
+	LWLockAcquire(hc_shared->lock, LW_EXCLUSIVE);
+	if (db->keep.pid == MyProcPid)
+	{
+		db->keep.pid = 0;
+		db->keep.latch = NULL;
+		pg_atomic_write_u64(&db->keep.window, 0);
+	}
+	wake_launcher_locked();
+	LWLockRelease(hc_shared->lock);
+}
+
+HcDatabase *
+hc_shmem_keep(Oid database)
+{
+	HcDatabase *db;
+
+	LWLockAcquire(hc_shared->lock, LW_EXCLUSIVE);
+	db = find_locked(database);
+	if (db == NULL || db->keep.pid != 0)
+	{
+		LWLockRelease(hc_shared->lock);
+		return NULL;
+	}
+	db->keep.pid = MyProcPid;
+	db->keep.latch = MyLatch;
+	db->keep.left = false;
+	pg_atomic_write_u32(&db->keep.recheck, 0);
+	LWLockRelease(hc_shared->lock);
+
+	before_shmem_exit(keeper_exit, PointerGetDatum(db));
+	return db;
+}
+
+void
+hc_shmem_keeper_leave(HcDatabase *db)
+{
+	LWLockAcquire(hc_shared->lock, LW_EXCLUSIVE);
+	db->keep.left = true;
 	LWLockRelease(hc_shared->lock);
 }
 

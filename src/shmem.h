@@ -12,6 +12,7 @@
 #include "access/xlogdefs.h"
 #include "datatype/timestamp.h"
 #include "port/atomics.h"
+#include "redis/breaker.h"
 #include "storage/condition_variable.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
@@ -23,12 +24,37 @@ typedef enum HcCounter
 	HC_COUNT_OPS,				/* applied by the worker */
 	HC_COUNT_BATCHES,			/* MULTI ... EXEC that succeeded */
 	HC_COUNT_REFUSED,			/* ops that Redis refused for good */
+	HC_COUNT_DROPPED,			/* of these, letters that are not kept */
 	HC_COUNT_RECONNECTS,
 	HC_COUNT_OUT_OF_RANGE,		/* geo rows that Redis cannot hold */
 	HC_COUNT_OVERSIZE,			/* values over Redis's limit */
 	HC_COUNT_DAMAGED,			/* change records that do not decode */
 	HC_NUM_COUNTERS
 } HcCounter;
+
+/* What became of a change record of the keeper; see worker/window.h. */
+typedef enum HcWindowOutcome
+{
+	HC_WINDOW_PENDING,			/* the sync worker has not met it */
+	HC_WINDOW_TAKEN,			/* it counts, once it is applied */
+	HC_WINDOW_VOID,				/* the sync worker does not know its window */
+	HC_WINDOW_OVERFLOWED		/* too much was touched in its window */
+} HcWindowOutcome;
+
+/* The keeper of a database. */
+typedef struct HcKeep
+{
+	/* guarded by hc_shared->lock */
+	pid_t		pid;			/* 0: no keeper runs */
+	Latch	   *latch;
+	bool		left;			/* the keeper ended on purpose */
+
+	/* atomics */
+	pg_atomic_uint32 owing;		/* 1: a keeper is to look at what is owed */
+	pg_atomic_uint32 recheck;	/* 1: the keeper is to read its settings anew */
+	pg_atomic_uint64 window;	/* the one that the keeper works with */
+	pg_atomic_uint32 outcome;	/* HcWindowOutcome of its record */
+} HcKeep;
 
 typedef struct HcDatabase
 {
@@ -45,11 +71,16 @@ typedef struct HcDatabase
 	pg_atomic_uint64 published; /* end of the last commit that has ops */
 	pg_atomic_uint64 wanted;	/* someone waits for this position */
 	pg_atomic_uint64 applied;	/* all that committed up to here is in Redis */
+	pg_atomic_uint64 replicated;	/* the same for wait_replicas of its replicas */
 	pg_atomic_uint32 connected; /* 1: the worker has a Redis that answers */
+	pg_atomic_uint32 failing;	/* 1: the worker's last turn ended in an error */
 	pg_atomic_uint32 recheck;	/* 1: the worker must look again whether the
 								 * extension is there and its settings hold */
 	pg_atomic_uint64 counters[HC_NUM_COUNTERS];
 	ConditionVariable applied_cv;	/* broadcast when applied moves */
+
+	HcBreaker	breaker;		/* of the Redis that the worker writes to */
+	HcKeep		keep;
 } HcDatabase;
 
 /* What a worker that was just started found in its database. */
@@ -113,7 +144,22 @@ extern void hc_shmem_scan(void);
 extern void hc_shmem_recheck(Oid database);
 
 /*
- * The worker of the database is to disconnect, and none is to connect before
+ * Something is owed in the database: its keeper is to run.  Called at commit;
+ * raises nothing.
+ */
+extern void hc_shmem_owe(void);
+
+/*
+ * For the keeper: makes this process the keeper of the database until it exits.
+ * NULL if the database has no slot, or another keeper is still there.
+ */
+extern HcDatabase *hc_shmem_keep(Oid database);
+
+/* The keeper is about to leave on purpose: the launcher need not back off. */
+extern void hc_shmem_keeper_leave(HcDatabase *db);
+
+/*
+ * The workers of the database are to disconnect, and none is to connect before
  * until; 0 lets it come back at once.  For DROP DATABASE and its kin.
  */
 extern void hc_shmem_step_aside(Oid database, TimestampTz until);
