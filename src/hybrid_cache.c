@@ -7,6 +7,8 @@
 
 #include "capture/buffer.h"
 #include "capture/guard.h"
+#include "capture/ledger.h"
+#include "capture/synchronous.h"
 #include "fmgr.h"
 #include "mapping/mapping.h"
 #include "miscadmin.h"
@@ -36,6 +38,8 @@ _PG_init(void)
 	hc_shmem_init();
 	hc_mapping_init();
 	hc_buffer_init();
+	hc_synchronous_init();
+	hc_ledger_init();
 	hc_guard_init();
 	hc_utility_init();
 	hc_launcher_init();

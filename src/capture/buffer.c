@@ -17,8 +17,10 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "broken.h"
 #include "capture/buffer.h"
 #include "capture/record.h"
+#include "capture/synchronous.h"
 #include "shmem.h"
 #include "utils/memutils.h"
 
@@ -46,6 +48,7 @@ typedef struct OpBuffer
 	uint64		n_ranges;
 	uint64		max_ranges;
 	Mark	   *marks;			/* innermost first */
+	bool		mapped;			/* a mapping was made or dropped */
 } OpBuffer;
 
 /* NULL: nothing captured in this transaction, and nothing to do at its end */
@@ -78,6 +81,7 @@ write_record(bool closing)
 	record.xid = GetTopTransactionId();
 	record.closing = closing;
 	record.late = closed;
+	record.mapped = buffer->mapped;
 	record.first_op = buffer->first_op;
 	record.n_ops = buffer->n_ops;
 	record.n_before = buffer->n_records;
@@ -140,6 +144,14 @@ hc_buffer_append(const HcOp *op)
 	}
 }
 
+void
+hc_buffer_announce(void)
+{
+	if (buffer == NULL)
+		create_buffer();
+	buffer->mapped = true;
+}
+
 bool
 hc_buffer_pending(void)
 {
@@ -175,6 +187,16 @@ take_back(uint64 from, uint64 to)
 	buffer->n_ranges++;
 }
 
+/* Each goes at once: a transaction can have millions of savepoints. */
+static void
+remove_innermost_mark(void)
+{
+	Mark	   *mark = buffer->marks;
+
+	buffer->marks = mark->outer;
+	pfree(mark);
+}
+
 /* Undoes all since the mark. */
 static void
 cut_back(const Mark *mark)
@@ -204,15 +226,16 @@ subxact_callback(SubXactEvent event, SubTransactionId subid,
 		mark->nestlevel = nestlevel - 1;
 		if (mark->nestlevel == 1 ||
 			(mark->outer != NULL && mark->outer->nestlevel == mark->nestlevel))
-			buffer->marks = mark->outer;
+			remove_innermost_mark();
 	}
 	else if (event == SUBXACT_EVENT_ABORT_SUB)
 	{
 		/* this can come twice for the same one; then there is no mark left */
 		while (buffer->marks != NULL && buffer->marks->nestlevel >= nestlevel)
 		{
-			cut_back(buffer->marks);
-			buffer->marks = buffer->marks->outer;
+			if (!hc_breaks(HC_BREAK_SUBABORT))
+				cut_back(buffer->marks);
+			remove_innermost_mark();
 		}
 	}
 }
@@ -224,13 +247,19 @@ xact_callback(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_PRE_COMMIT:
 		case XACT_EVENT_PRE_PREPARE:
-			if (buffer != NULL && (buffer->n_ops > 0 || buffer->n_records > 0))
+			if (buffer != NULL &&
+				(buffer->n_ops > 0 || buffer->n_records > 0 || buffer->mapped))
 				write_record(true);
+			if (hc_breaks(HC_BREAK_FLUSH))
+				XLogFlush(XactLastRecEnd);
 			closed = true;
 			break;
 		case XACT_EVENT_COMMIT:
 			if (buffer != NULL && buffer->n_records > 0)
+			{
+				hc_synchronous_expect(XactLastCommitEnd);
 				hc_shmem_publish(XactLastCommitEnd);
+			}
 			buffer = NULL;
 			closed = false;
 			break;

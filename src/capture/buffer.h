@@ -13,6 +13,12 @@
  */
 extern void hc_buffer_append(const HcOp *op);
 
+/*
+ * This transaction makes or drops a mapping: its change record says so, even if
+ * it has no ops, to whoever reads the WAL.
+ */
+extern void hc_buffer_announce(void);
+
 /* Does the current transaction have ops that are not committed? */
 extern bool hc_buffer_pending(void);
 

@@ -7,6 +7,8 @@
 
 #include "mapping/mapping.h"
 #include "mapping/render.h"
+#include "storage/block.h"
+#include "utils/snapshot.h"
 
 /*
  * Captures every row of the table (and, for a partitioned table, of its
@@ -20,5 +22,37 @@ extern uint64 hc_capture_table(Relation rel, const char *name,
 
 /* The same for one table with rows of its own, by its renderer. */
 extern uint64 hc_capture_rows(Relation rel, HcRenderer *renderer, bool remove);
+
+/* Which rows of a table the keeper reads, and what it makes of them. */
+typedef struct HcCaptureRange
+{
+	BlockNumber first;			/* where the rows are ... */
+	BlockNumber end;			/* ... up to before this block, or
+								 * InvalidBlockNumber */
+	TransactionId since;		/* if valid: only versions that it or a later
+								 * transaction made */
+	bool		identity;		/* which entries there are, as removals */
+	bool		careful;		/* leave a row out that cannot be rendered */
+
+	/* called for each op, which has no version, and now and then */
+	void		(*put) (const HcOp *op, void *arg);
+	void	   *arg;
+	void		(*pause) (void);
+
+	/* result */
+	uint64		n_failed;		/* rows that were left out */
+	char		problem[256];	/* why the first of them */
+} HcCaptureRange;
+
+/* Can the table be read in ranges of blocks? */
+extern bool hc_capture_has_ranges(Relation rel);
+
+/*
+ * Renders the rows of a table with storage that snapshot sees.  Takes no lock
+ * but the caller's, and writes nothing.  Raises what the mapping's expressions
+ * raise, unless careful.
+ */
+extern void hc_capture_range(Relation rel, HcRenderer *renderer,
+							 Snapshot snapshot, HcCaptureRange *range);
 
 #endif							/* HC_CAPTURE_H */

@@ -66,14 +66,28 @@ hc_entry_set(HcRenderer *renderer, TupleTableSlot *slot, HcVersion version,
 	return true;
 }
 
-bool
-hc_entry_remove(HcRenderer *renderer, TupleTableSlot *slot, HcVersion version)
+static bool
+append_identity(HcRenderer *renderer, TupleTableSlot *slot, HcVersion version,
+				bool arrived)
 {
 	HcOp		op;
 
 	if (hc_render_identity(renderer, slot, &op) != HC_RENDERED_ENTRY)
 		return false;
 	op.version = version;
+	op.arrived = arrived;
 	hc_buffer_append(&op);
 	return true;
+}
+
+bool
+hc_entry_remove(HcRenderer *renderer, TupleTableSlot *slot, HcVersion version)
+{
+	return append_identity(renderer, slot, version, false);
+}
+
+bool
+hc_entry_arrive(HcRenderer *renderer, TupleTableSlot *slot, HcVersion version)
+{
+	return append_identity(renderer, slot, version, true);
 }

@@ -28,4 +28,8 @@ extern bool hc_entry_set(HcRenderer *renderer, TupleTableSlot *slot,
 extern bool hc_entry_remove(HcRenderer *renderer, TupleTableSlot *slot,
 							HcVersion version);
 
+/* Captures that a version had arrived whose end was captured already. */
+extern bool hc_entry_arrive(HcRenderer *renderer, TupleTableSlot *slot,
+							HcVersion version);
+
 #endif							/* HC_ENTRY_H */

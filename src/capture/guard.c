@@ -18,6 +18,8 @@
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/table.h"
+#include "access/xlog.h"
+#include "capture/buffer.h"
 #include "capture/check.h"
 #include "capture/companion.h"
 #include "capture/guard.h"
@@ -42,6 +44,7 @@
 #include "utils/syscache.h"
 
 Oid			hc_guard_populating = InvalidOid;
+Oid			hc_guard_unpopulated = InvalidOid;
 Oid			hc_guard_purging = InvalidOid;
 
 static object_access_hook_type next_hook = NULL;
@@ -129,17 +132,36 @@ fires(char enabled)
 	return enabled == TRIGGER_FIRES_ON_ORIGIN || enabled == TRIGGER_FIRES_ALWAYS;
 }
 
+/*
+ * No sync worker can read the WAL of such a server.  It is no error: a dump can
+ * be restored before the server is set up, and tables do not suffer.
+ */
+static void
+warn_of_wal_level(const HcTrigger *trigger)
+{
+	if (!XLogIsNeeded())
+		ereport(WARNING,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("mapping \"%s\" of table \"%s\" does not reach Redis yet",
+						trigger->name, get_rel_name(trigger->relid)),
+				 errdetail("Changes are sent from the WAL, which needs wal_level = replica or higher."),
+				 errhint("Set wal_level = replica and restart the server.")));
+}
+
 /* A row trigger without parent was created, or replaced what old tells. */
 static void
 mapping_created(const HcTrigger *trigger, const HcTrigger *old)
 {
 	hc_check_conflicts(trigger);
+	hc_buffer_announce();
+	warn_of_wal_level(trigger);
 	if (old == NULL)
 	{
 		hc_owed_clear(trigger->oid);
 		if (wants_population(trigger) &&
 			trigger->relid != hc_guard_populating && has_rows(trigger->relid))
-			hc_owed_mark(trigger->oid, "not populated");
+			hc_owed_mark(trigger->oid, trigger->relid == hc_guard_unpopulated
+						 ? HC_OWED_UNPOPULATED : "not populated");
 	}
 	else
 	{
@@ -162,7 +184,8 @@ clone_created(const HcTrigger *clone, const HcTrigger *old)
 
 	hc_companion_row_created(clone);
 	if (old != NULL || !wants_population(clone) ||
-		mapping->relid == hc_guard_populating || !has_rows(clone->relid))
+		mapping->relid == hc_guard_populating ||
+		mapping->relid == hc_guard_unpopulated || !has_rows(clone->relid))
 		return;
 	foreach(lc, hc_owed_reasons(mapping->oid))
 	{
@@ -192,6 +215,7 @@ trigger_created(Oid oid, bool is_internal)
 		if (old != NULL && hc_catalog_is_row(old) && !OidIsValid(old->parent))
 		{
 			hc_owed_clear(oid);
+			hc_buffer_announce();
 			abandon(old);
 		}
 		return;
@@ -244,6 +268,7 @@ trigger_dropped(Oid oid, int flags)
 	if (!OidIsValid(trigger->parent))
 	{
 		hc_owed_clear(oid);
+		hc_buffer_announce();
 		abandon(trigger);
 	}
 	else if (has_rows(trigger->relid))

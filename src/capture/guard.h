@@ -13,6 +13,7 @@
  * still to be done.  InvalidOid outside of them; they reset it on error too.
  */
 extern Oid	hc_guard_populating;	/* a relation: its new mapping is populated */
+extern Oid	hc_guard_unpopulated;	/* a relation: its new mapping need not be */
 extern Oid	hc_guard_purging;	/* a mapping: its entries are removed */
 
 /* Installs the object access hook; called once, from _PG_init. */

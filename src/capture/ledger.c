@@ -11,6 +11,9 @@
  * Both tables stay small, so they are scanned, not looked up by an index.
  * Several transactions may owe the same at once: then it stands there more than
  * once, rather than that one waits for the other's commit.
+ *
+ * The keeper marks what it found when it began with a mapping, and in the end
+ * forgets only that: what is owed again meanwhile is owed once more.
  */
 #include "postgres.h"
 
@@ -26,8 +29,12 @@
 #include "catalog/pg_class.h"
 #include "commands/extension.h"
 #include "commands/sequence.h"
+#include "commands/trigger.h"
 #include "mapping/template.h"
+#include "miscadmin.h"
 #include "settings.h"
+#include "shmem.h"
+#include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -39,7 +46,8 @@
 #define Anum_owed_mapping		1
 #define Anum_owed_reason		2
 #define Anum_owed_since			3
-#define Natts_owed				3
+#define Anum_owed_started		4
+#define Natts_owed				4
 
 #define Anum_leftover_id		1
 #define Anum_leftover_relation	2
@@ -53,9 +61,11 @@
 #define Anum_leftover_dropped_at 10
 #define Natts_leftover			10
 
-/* A table or sequence of the extension, InvalidOid if it does not exist. */
-static Oid
-ledger_oid(const char *name)
+/* The transaction has added something: the keeper is to know when it commits. */
+static bool owing = false;
+
+Oid
+hc_ledger_oid(const char *name)
 {
 	Oid			namespace = get_namespace_oid("hybrid_cache", true);
 	Oid			extension = get_extension_oid("hybrid_cache", true);
@@ -75,9 +85,16 @@ ledger_oid(const char *name)
 static Relation
 ledger_open(const char *name, LOCKMODE lockmode)
 {
-	Oid			relid = ledger_oid(name);
+	Oid			relid = hc_ledger_oid(name);
 
 	return OidIsValid(relid) ? try_table_open(relid, lockmode) : NULL;
+}
+
+/* Has the keeper begun to make up for it? */
+static bool
+is_taken(Relation owed, HeapTuple tuple)
+{
+	return !heap_attisnull(tuple, Anum_owed_started, RelationGetDescr(owed));
 }
 
 /* Is it in there, committed or by this transaction? */
@@ -98,7 +115,8 @@ owed_already(Relation owed, Oid mapping, const char *reason)
 		Datum		datum = heap_getattr(tuple, Anum_owed_reason,
 										 RelationGetDescr(owed), &isnull);
 
-		found = !isnull && strcmp(TextDatumGetCString(datum), reason) == 0;
+		found = !isnull && !is_taken(owed, tuple) &&
+			strcmp(TextDatumGetCString(datum), reason) == 0;
 	}
 	systable_endscan(scan);
 	return found;
@@ -116,9 +134,11 @@ owed_insert(Relation owed, Oid mapping, const char *reason)
 	values[Anum_owed_mapping - 1] = ObjectIdGetDatum(mapping);
 	values[Anum_owed_reason - 1] = CStringGetTextDatum(reason);
 	values[Anum_owed_since - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
+	nulls[Anum_owed_started - 1] = true;
 	tuple = heap_form_tuple(RelationGetDescr(owed), values, nulls);
 	CatalogTupleInsert(owed, tuple);
 	heap_freetuple(tuple);
+	owing = true;
 }
 
 void
@@ -145,8 +165,20 @@ hc_owed_all(const char *reason)
 	table_close(owed, NoLock);
 }
 
-void
-hc_owed_clear(Oid mapping)
+/* false if somebody else has just deleted it. */
+static bool
+owed_delete(Relation owed, HeapTuple tuple)
+{
+	TM_FailureData failure;
+
+	return table_tuple_delete(owed, &tuple->t_self, GetCurrentCommandId(true),
+							  SnapshotSelf, InvalidSnapshot, true, &failure,
+							  false) == TM_Ok;
+}
+
+/* Nothing is owed any more; taken_only: of what the keeper has begun with. */
+static void
+owed_forget(Oid mapping, bool taken_only)
 {
 	Relation	owed = ledger_open("owed", RowExclusiveLock);
 	SysScanDesc scan;
@@ -160,15 +192,168 @@ hc_owed_clear(Oid mapping)
 	scan = systable_beginscan(owed, InvalidOid, false, NULL, 1, &key);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
-		TM_FailureData failure;
-
 		/* whoever deleted it before us wanted the same */
-		(void) table_tuple_delete(owed, &tuple->t_self,
-								  GetCurrentCommandId(true), SnapshotSelf,
-								  InvalidSnapshot, true, &failure, false);
+		if (!taken_only || is_taken(owed, tuple))
+			(void) owed_delete(owed, tuple);
 	}
 	systable_endscan(scan);
 	table_close(owed, NoLock);
+}
+
+void
+hc_owed_clear(Oid mapping)
+{
+	owed_forget(mapping, false);
+}
+
+void
+hc_owed_withdraw(Oid mapping, const char *reason)
+{
+	Relation	owed = ledger_open("owed", RowExclusiveLock);
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	ScanKeyData key;
+
+	if (owed == NULL)
+		return;
+	ScanKeyInit(&key, Anum_owed_mapping, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(mapping));
+	scan = systable_beginscan(owed, InvalidOid, false, NULL, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		bool		isnull;
+		Datum		datum = heap_getattr(tuple, Anum_owed_reason,
+										 RelationGetDescr(owed), &isnull);
+
+		if (!isnull && strcmp(TextDatumGetCString(datum), reason) == 0)
+			(void) owed_delete(owed, tuple);
+	}
+	systable_endscan(scan);
+	table_close(owed, NoLock);
+}
+
+void
+hc_owed_settle(Oid mapping)
+{
+	owed_forget(mapping, true);
+}
+
+void
+hc_owed_take(Oid mapping)
+{
+	Relation	owed = ledger_open("owed", RowExclusiveLock);
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	ScanKeyData key;
+
+	if (owed == NULL)
+		return;
+	ScanKeyInit(&key, Anum_owed_mapping, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(mapping));
+	scan = systable_beginscan(owed, InvalidOid, false, NULL, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Datum		values[Natts_owed];
+		bool		nulls[Natts_owed];
+
+		if (is_taken(owed, tuple) || !owed_delete(owed, tuple))
+			continue;
+		heap_deform_tuple(tuple, RelationGetDescr(owed), values, nulls);
+		values[Anum_owed_started - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
+		nulls[Anum_owed_started - 1] = false;
+		CatalogTupleInsert(owed, heap_form_tuple(RelationGetDescr(owed), values,
+												 nulls));
+	}
+	systable_endscan(scan);
+	table_close(owed, NoLock);
+}
+
+/*
+ * Who has looked whether something is owed already holds a lock on the table to
+ * the end of its transaction.  Nobody has to wait for us here.
+ */
+void
+hc_owed_wait(void)
+{
+	Oid			relid = hc_ledger_oid("owed");
+	LOCKTAG		tag;
+
+	if (!OidIsValid(relid))
+		return;
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	WaitForLockers(tag, ShareLock, false);
+}
+
+bool
+hc_owed_is_taken(Oid mapping)
+{
+	Relation	owed = ledger_open("owed", AccessShareLock);
+	bool		taken = false;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	ScanKeyData key;
+
+	if (owed == NULL)
+		return false;
+	ScanKeyInit(&key, Anum_owed_mapping, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(mapping));
+	scan = systable_beginscan(owed, InvalidOid, false, SnapshotSelf, 1, &key);
+	while (!taken && HeapTupleIsValid(tuple = systable_getnext(scan)))
+		taken = is_taken(owed, tuple);
+	systable_endscan(scan);
+	table_close(owed, AccessShareLock);
+	return taken;
+}
+
+/* Can the keeper do something about it now? */
+static bool
+is_work(Oid mapping, const char *reason)
+{
+	HcTrigger  *trigger;
+
+	if (strcmp(reason, HC_OWED_UNPOPULATED) == 0)
+		return false;
+	trigger = hc_catalog_trigger(mapping, NULL);
+	return trigger == NULL ||
+		trigger->enabled == TRIGGER_FIRES_ON_ORIGIN ||
+		trigger->enabled == TRIGGER_FIRES_ALWAYS;
+}
+
+List *
+hc_owed_work(void)
+{
+	Oid			relid = hc_ledger_oid("owed");
+	Relation	owed;
+	List	   *work = NIL;
+	List	   *foreign = NIL;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	if (!OidIsValid(relid) || !ConditionalLockRelationOid(relid, AccessShareLock))
+		return NIL;
+	owed = try_table_open(relid, NoLock);
+	if (owed == NULL)
+		return NIL;
+	scan = systable_beginscan(owed, InvalidOid, false, NULL, 0, NULL);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		bool		isnull;
+		Oid			mapping = DatumGetObjectId(heap_getattr(tuple, Anum_owed_mapping,
+															RelationGetDescr(owed),
+															&isnull));
+		Datum		reason = heap_getattr(tuple, Anum_owed_reason,
+										  RelationGetDescr(owed), &isnull);
+
+		/* nothing that is captured would be written */
+		if (strcmp(TextDatumGetCString(reason), HC_OWED_FOREIGN) == 0)
+			foreign = lappend_oid(foreign, mapping);
+		if (!list_member_oid(work, mapping) &&
+			is_work(mapping, TextDatumGetCString(reason)))
+			work = lappend_oid(work, mapping);
+	}
+	systable_endscan(scan);
+	table_close(owed, AccessShareLock);
+	return list_difference_oid(work, foreign);
 }
 
 List *
@@ -239,7 +424,7 @@ int64
 hc_leftover_record(const HcTrigger *trigger)
 {
 	Relation	leftover = ledger_open("leftover", RowExclusiveLock);
-	Oid			sequence = ledger_oid("leftover_id_seq");
+	Oid			sequence = hc_ledger_oid("leftover_id_seq");
 	const char *key = hc_catalog_option(trigger, HC_OPTION_KEY);
 	const char *member = hc_catalog_option(trigger, HC_OPTION_MEMBER);
 	Datum		values[Natts_leftover];
@@ -358,4 +543,31 @@ hc_leftover_delete(const HcLeftover *leftover)
 								false);
 	table_close(rel, NoLock);
 	return result == TM_Ok;
+}
+
+static void
+end_of_transaction(XactEvent event, void *arg)
+{
+	if (!owing)
+		return;
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+			owing = false;
+			if (hc_repair)
+				hc_shmem_owe();
+			break;
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			owing = false;
+			break;
+		default:
+			break;
+	}
+}
+
+void
+hc_ledger_init(void)
+{
+	RegisterXactCallback(end_of_transaction, NULL);
 }

@@ -10,6 +10,15 @@
 #include "capture/catalog.h"
 #include "utils/jsonb.h"
 
+/* The reason of a mapping whose maker did not want it populated. */
+#define HC_OWED_UNPOPULATED	"not populated, as asked for"
+
+/*
+ * A table or sequence of the extension; InvalidOid if it does not exist
+ * (any more).
+ */
+extern Oid	hc_ledger_oid(const char *name);
+
 /*
  * Remembers, with the current transaction, that the mapping has to be compared
  * with its table.  mapping is the root trigger's oid.  A reason that is known
@@ -20,8 +29,37 @@ extern void hc_owed_mark(Oid mapping, const char *reason);
 /* The same for every mapping of the database. */
 extern void hc_owed_all(const char *reason);
 
+/*
+ * The reason that stands for: Redis has this mapping's key template from another
+ * database, and nothing is written until that is over.
+ */
+#define HC_OWED_FOREIGN		"owned by another database"
+
+/* This reason does not hold any more. */
+extern void hc_owed_withdraw(Oid mapping, const char *reason);
+
 /* Nothing is owed any more. */
 extern void hc_owed_clear(Oid mapping);
+
+/*
+ * The mappings for which the keeper can do something now (a list of Oid): what
+ * they owe is not known to be wanted, and they fire or are gone.  Waits for no
+ * lock; while somebody keeps the table locked there is nothing to do.
+ */
+extern List *hc_owed_work(void);
+
+/*
+ * The keeper begins with a mapping, and, after it has called take() and its
+ * transaction has committed, waits for those who may have found that the same
+ * was owed already and so did not add it.  settle() forgets what there was at
+ * take(), not what came since.
+ */
+extern void hc_owed_take(Oid mapping);
+extern void hc_owed_wait(void);
+extern void hc_owed_settle(Oid mapping);
+
+/* Has the keeper begun with it? */
+extern bool hc_owed_is_taken(Oid mapping);
 
 /*
  * Why a reconcile is owed, also by this command: a list of distinct char *, NIL
@@ -56,5 +94,8 @@ extern const char *hc_leftover_type(const HcLeftover *leftover, const char *colu
 
 /* false if another transaction has just done it. */
 extern bool hc_leftover_delete(const HcLeftover *leftover);
+
+/* Registers the transaction callback; called once, from _PG_init. */
+extern void hc_ledger_init(void);
 
 #endif							/* HC_LEDGER_H */

@@ -9,7 +9,8 @@
  * prefix_size spans all of it, while SQL can only make strlen(prefix) + 1.
  *
  * The payload: flags (1 byte), top xid, first op, ops, records before, ranges,
- * each range as (from, length), all LEB128; then the ops (op.c).
+ * each range as (from, length), the window and its mapping if there is one, all
+ * LEB128; then the ops (op.c).
  */
 #include "postgres.h"
 
@@ -25,6 +26,11 @@ static const char prefix[] = "hybrid_cache\0v1";
 
 #define FLAG_CLOSING	0x01
 #define FLAG_LATE		0x02
+#define FLAG_WINDOW		0x04	/* window and mapping follow */
+#define FLAG_MARKER		0x08
+#define FLAG_MAPPED		0x10
+#define FLAGS_KNOWN \
+	(FLAG_CLOSING | FLAG_LATE | FLAG_WINDOW | FLAG_MARKER | FLAG_MAPPED)
 
 XLogRecPtr
 hc_record_write(const HcRecord *record, const HcOpRange *ranges)
@@ -39,6 +45,12 @@ hc_record_write(const HcRecord *record, const HcOpRange *ranges)
 		flags |= FLAG_CLOSING;
 	if (record->late)
 		flags |= FLAG_LATE;
+	if (record->window != 0)
+		flags |= FLAG_WINDOW;
+	if (record->marker)
+		flags |= FLAG_MARKER;
+	if (record->mapped)
+		flags |= FLAG_MAPPED;
 
 	initStringInfo(&head);
 	appendStringInfoChar(&head, (char) flags);
@@ -51,6 +63,11 @@ hc_record_write(const HcRecord *record, const HcOpRange *ranges)
 	{
 		hc_varint_append(&head, ranges[i].from);
 		hc_varint_append(&head, ranges[i].to - ranges[i].from);
+	}
+	if (record->window != 0)
+	{
+		hc_varint_append(&head, record->window);
+		hc_varint_append(&head, record->mapping);
 	}
 
 	/* the struct has padding, which must not carry memory into the WAL */
@@ -115,10 +132,13 @@ hc_record_decode(const char *message, size_t len, HcRecord *record)
 	if (len < 1)
 		return false;
 	flags = (uint8) *cursor++;
-	if (flags & ~(FLAG_CLOSING | FLAG_LATE))
+	if ((flags & ~FLAGS_KNOWN) ||
+		((flags & FLAG_MARKER) && !(flags & FLAG_WINDOW)))
 		return false;
 	record->closing = (flags & FLAG_CLOSING) != 0;
 	record->late = (flags & FLAG_LATE) != 0;
+	record->marker = (flags & FLAG_MARKER) != 0;
+	record->mapped = (flags & FLAG_MAPPED) != 0;
 
 	if (!hc_varint_get(&cursor, end, &xid) ||
 		xid > PG_UINT32_MAX || !TransactionIdIsNormal((TransactionId) xid) ||
@@ -140,6 +160,17 @@ hc_record_decode(const char *message, size_t len, HcRecord *record)
 			from + length < from)
 			return false;
 	}
+	record->ranges_end = cursor;
+	if (flags & FLAG_WINDOW)
+	{
+		uint64		mapping;
+
+		if (!hc_varint_get(&cursor, end, &record->window) ||
+			record->window == 0 ||
+			!hc_varint_get(&cursor, end, &mapping) || mapping > PG_UINT32_MAX)
+			return false;
+		record->mapping = (Oid) mapping;
+	}
 	record->ops = cursor;
 	record->end = end;
 	return true;
@@ -151,8 +182,8 @@ hc_record_next_range(HcRecord *record, HcOpRange *range)
 	uint64		length;
 
 	if (record->n_ranges == 0 ||
-		!hc_varint_get(&record->ranges, record->ops, &range->from) ||
-		!hc_varint_get(&record->ranges, record->ops, &length))
+		!hc_varint_get(&record->ranges, record->ranges_end, &range->from) ||
+		!hc_varint_get(&record->ranges, record->ranges_end, &length))
 		return false;
 	range->to = range->from + length;
 	record->n_ranges--;

@@ -5,6 +5,9 @@
  * A transaction writes one closing record, and before it a piece each time its
  * buffer is full.  Ops are numbered through the whole transaction; the closing
  * record names the ranges that savepoints took back after they were written.
+ *
+ * Records of the keeper name a window (worker/window.h): a marker, which opens
+ * it, and ops that count only for entries which nobody touched since.
  */
 #ifndef HC_RECORD_H
 #define HC_RECORD_H
@@ -24,11 +27,16 @@ typedef struct HcRecord
 	TransactionId xid;			/* top-level transaction */
 	bool		closing;		/* the transaction's last but for late ones */
 	bool		late;			/* written after the closing record */
+	bool		mapped;			/* the transaction made or dropped a mapping */
 	uint64		first_op;		/* number of the first op in here */
 	uint64		n_ops;
 	uint64		n_before;		/* records this transaction wrote before */
+	uint64		window;			/* of the keeper; 0: an ordinary transaction */
+	Oid			mapping;		/* with a window: which mapping it is for */
+	bool		marker;			/* the window begins with this transaction */
 	uint64		n_ranges;		/* of taken-back ops; only if closing */
 	const char *ranges;			/* encoded; see hc_record_next_range() */
+	const char *ranges_end;
 	const char *ops;			/* n_ops encoded ops ... */
 	const char *end;			/* ... up to here */
 } HcRecord;

@@ -12,6 +12,7 @@
 
 #include "access/htup_details.h"
 #include "access/xact.h"
+#include "broken.h"
 #include "capture/buffer.h"
 #include "capture/capture.h"
 #include "capture/catalog.h"
@@ -43,7 +44,8 @@ is_superseded(HeapTuple tuple)
 {
 	HeapTupleHeader header = tuple->t_data;
 
-	if ((header->t_infomask & HEAP_XMAX_INVALID) ||
+	if (hc_breaks(HC_BREAK_SUPERSEDED) ||
+		(header->t_infomask & HEAP_XMAX_INVALID) ||
 		HEAP_XMAX_IS_LOCKED_ONLY(header->t_infomask))
 		return false;
 	return TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetUpdateXid(header));
@@ -103,10 +105,13 @@ same_entry(const HcOp *a, const HcOp *b)
 static void
 capture_insert(TriggerState *state, TriggerData *data)
 {
-	if (!is_superseded(data->tg_trigtuple))
-		hc_entry_set(state->renderer, data->tg_trigslot,
-					 hc_entry_version(data->tg_relation,
-									  &data->tg_trigtuple->t_self), false);
+	HcVersion	version = hc_entry_version(data->tg_relation,
+										   &data->tg_trigtuple->t_self);
+
+	if (is_superseded(data->tg_trigtuple))
+		(void) hc_entry_arrive(state->renderer, data->tg_trigslot, version);
+	else
+		(void) hc_entry_set(state->renderer, data->tg_trigslot, version, false);
 }
 
 static void
@@ -148,15 +153,23 @@ capture_update(TriggerState *state, TriggerData *data)
 	if (is_superseded(data->tg_newtuple))
 	{
 		/*
-		 * The newer version has been captured; only the old entry is left.  If
-		 * the old version is our own and set this entry, its end must be
-		 * captured even where the two have the same: the newer version may have
-		 * left the entry since, and its removal ended another version.
+		 * What followed has been captured, with the end of this new version.
+		 * If that has the entry which was there before the transaction, its end
+		 * is the end of it.
 		 */
 		new_has = hc_render_identity(state->renderer, data->tg_newslot, &new_op);
-		if (old_has == HC_RENDERED_ENTRY &&
-			(own || new_has != HC_RENDERED_ENTRY || !same_entry(&old_op, &new_op)))
+		if (!own && old_has == HC_RENDERED_ENTRY &&
+			new_has == HC_RENDERED_ENTRY && same_entry(&old_op, &new_op))
+			return;
+		if (old_has == HC_RENDERED_ENTRY)
 			hc_buffer_append(&old_op);
+		if (new_has == HC_RENDERED_ENTRY)
+		{
+			new_op.version = hc_entry_version(data->tg_relation,
+											  &data->tg_newtuple->t_self);
+			new_op.arrived = true;
+			hc_buffer_append(&new_op);
+		}
 		return;
 	}
 
