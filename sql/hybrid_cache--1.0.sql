@@ -29,12 +29,17 @@ GRANT USAGE ON SCHEMA hybrid_cache TO pg_read_all_stats;
 -- tables
 ----------------------------------------------------------------------------
 
--- Read by the sync worker: changes are applied from here on.  The other columns
--- tell whether the row was copied with its database from somewhere else.
+-- Of the sync worker: changes are applied from created_lsn on.  database and
+-- system tell whether the row was copied with its database from somewhere else.
+-- While transactions before unsettled_xid are open, everything must be compared
+-- once more when they have ended, since WAL with their changes is gone.
 CREATE TABLE hybrid_cache.installation (
 	created_lsn pg_lsn NOT NULL,
 	database oid NOT NULL,
-	system bigint NOT NULL
+	system bigint NOT NULL,
+	unsettled_xid xid8,
+	former_system bigint,
+	former_database oid
 );
 REVOKE ALL ON hybrid_cache.installation FROM PUBLIC;
 COMMENT ON TABLE hybrid_cache.installation IS
@@ -50,11 +55,12 @@ WHERE d.datname = pg_catalog.current_database();
 CREATE TABLE hybrid_cache.owed (
 	mapping oid NOT NULL,
 	reason text NOT NULL,
-	since timestamptz NOT NULL
+	since timestamptz NOT NULL,
+	started timestamptz
 );
 REVOKE ALL ON hybrid_cache.owed FROM PUBLIC;
 COMMENT ON TABLE hybrid_cache.owed IS
-'mappings that must be compared with their tables, and why';
+'mappings that must be compared with their tables, and why; started: the keeper is doing it';
 
 CREATE TABLE hybrid_cache.leftover (
 	id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -71,6 +77,30 @@ CREATE TABLE hybrid_cache.leftover (
 REVOKE ALL ON hybrid_cache.leftover FROM PUBLIC;
 COMMENT ON TABLE hybrid_cache.leftover IS
 'dropped mappings whose entries are still in Redis; see hybrid_cache.purge()';
+
+-- Written by the sync worker below SQL, too.  Not part of a dump: what it says
+-- is about a Redis, not about the database.
+CREATE TABLE hybrid_cache.dead_letter (
+	id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	relation regclass,
+	mapping name,
+	op text NOT NULL,
+	key text NOT NULL,
+	member text,
+	error text NOT NULL,
+	sqlstate text NOT NULL,
+	lsn pg_lsn NOT NULL,
+	attempts bigint NOT NULL,
+	since timestamptz NOT NULL,
+	at timestamptz NOT NULL,
+	entry bigint NOT NULL
+);
+CREATE INDEX dead_letter_entry_idx ON hybrid_cache.dead_letter (entry);
+REVOKE ALL ON hybrid_cache.dead_letter FROM PUBLIC;
+-- keys, as in the errors of hybrid_cache.status
+GRANT SELECT ON hybrid_cache.dead_letter TO pg_read_all_stats;
+COMMENT ON TABLE hybrid_cache.dead_letter IS
+'changes that Redis refused for good; see hybrid_cache.retry_dead_letter()';
 
 -- a restored database has the leftovers that the dumped one had
 SELECT pg_catalog.pg_extension_config_dump('hybrid_cache.leftover', '');
@@ -93,7 +123,8 @@ COMMENT ON FUNCTION hybrid_cache.invalidate() IS
 'trigger: the Redis keys that a changed row names are unlinked';
 
 ----------------------------------------------------------------------------
--- mappings: attach, detach, purge (functions/attach.c, functions/purge.c)
+-- mappings: attach, detach, purge (functions/attach.c, functions/purge.c,
+-- functions/dead_letter.c)
 ----------------------------------------------------------------------------
 
 -- Who may attach decides what leaves PostgreSQL: so nobody may until granted.
@@ -136,6 +167,22 @@ REVOKE ALL ON FUNCTION hybrid_cache.purge(bigint, boolean) FROM PUBLIC;
 COMMENT ON FUNCTION hybrid_cache.purge(bigint, boolean) IS
 'list, or with dry_run => false remove, the entries in Redis of a dropped mapping (hybrid_cache.leftover)';
 
+CREATE FUNCTION hybrid_cache.take_over(
+	force boolean DEFAULT false, OUT key text, OUT owner text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'hybrid_cache_take_over'
+LANGUAGE C VOLATILE STRICT ROWS 10;
+REVOKE ALL ON FUNCTION hybrid_cache.take_over(boolean) FROM PUBLIC;
+COMMENT ON FUNCTION hybrid_cache.take_over(boolean) IS
+'write keys in Redis that belong to another database, or with force to one or a copy that is still alive; what was taken from whom';
+
+CREATE FUNCTION hybrid_cache.retry_dead_letter(id bigint)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'hybrid_cache_retry_dead_letter' LANGUAGE C VOLATILE;
+REVOKE ALL ON FUNCTION hybrid_cache.retry_dead_letter(bigint) FROM PUBLIC;
+COMMENT ON FUNCTION hybrid_cache.retry_dead_letter(bigint) IS
+'send the entry of a refused change again, as its row is now, and delete the dead letter; false if there was nothing to send';
+
 CREATE FUNCTION hybrid_cache.mapping_list(
 	OUT relation regclass, OUT name name, OUT kind text, OUT options jsonb,
 	OUT fires text, OUT state text)
@@ -168,9 +215,10 @@ COMMENT ON FUNCTION hybrid_cache.wait_for_sync(interval) IS
 -- all statistics.
 CREATE FUNCTION hybrid_cache.worker_status(
 	OUT database name, OUT worker_pid int, OUT connected boolean,
+	OUT down_since timestamptz, OUT waiting int,
 	OUT published_lsn pg_lsn, OUT applied_lsn pg_lsn, OUT lag bigint,
 	OUT transactions bigint, OUT ops bigint, OUT batches bigint,
-	OUT refused bigint, OUT failures bigint, OUT out_of_range bigint,
+	OUT refused bigint, OUT dropped_letters bigint, OUT failures bigint, OUT out_of_range bigint,
 	OUT oversize bigint, OUT damaged bigint,
 	OUT last_error text, OUT last_error_at timestamptz)
 RETURNS SETOF record

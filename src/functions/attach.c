@@ -172,10 +172,10 @@ execute_guarded(Oid *guard, Oid value, const char *first, const char *second)
 	PG_END_TRY();
 }
 
-/* SPI is connected.  populated: the caller will capture all rows. */
+/* SPI is connected.  guard: how the guard is to be told of the relation. */
 static void
 create_triggers(Oid relid, const char *name, HcFunction function, int nargs,
-				char **args, bool always, bool populated)
+				char **args, bool always, Oid *guard)
 {
 	const char *table = qualified_name(relid);
 	const char *companion = free_name(relid, name, "truncate");
@@ -190,7 +190,7 @@ create_triggers(Oid relid, const char *name, HcFunction function, int nargs,
 						 quote_literal_cstr(args[i]));
 	appendStringInfoChar(&call, ')');
 
-	execute_guarded(&hc_guard_populating, populated ? relid : InvalidOid,
+	execute_guarded(guard, relid,
 					psprintf("CREATE TRIGGER %s AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW %s",
 							 quote_identifier(name), table, call.data),
 					psprintf("CREATE TRIGGER %s BEFORE TRUNCATE ON %s FOR EACH STATEMENT %s",
@@ -281,6 +281,8 @@ hybrid_cache_attach(PG_FUNCTION_ARGS)
 	bool		replace = !PG_ARGISNULL(ARG_REPLACE) && PG_GETARG_BOOL(ARG_REPLACE);
 	bool		always = !PG_ARGISNULL(ARG_ALWAYS) && PG_GETARG_BOOL(ARG_ALWAYS);
 	bool		populate;
+	Oid			unguarded = InvalidOid;
+	Oid		   *guard = &unguarded;
 	Relation	rel;
 	Name		result;
 
@@ -348,8 +350,12 @@ hybrid_cache_attach(PG_FUNCTION_ARGS)
 	}
 
 	/* with capture off nothing is populated, and that must be known */
+	if (populate && hc_enabled)
+		guard = &hc_guard_populating;
+	else if (!populate && !PG_ARGISNULL(ARG_POPULATE))
+		guard = &hc_guard_unpopulated;
 	populate = populate && hc_enabled;
-	create_triggers(relid, name, function, nargs, args, always, populate);
+	create_triggers(relid, name, function, nargs, args, always, guard);
 	SPI_finish();
 
 	if (populate)

@@ -100,6 +100,7 @@ static char *
 state_text(const HcTrigger *trigger)
 {
 	List	   *reasons = hc_owed_reasons(trigger->oid);
+	List	   *others = NIL;
 	HcTrigger  *companion;
 	StringInfoData state;
 	ListCell   *lc;
@@ -115,11 +116,23 @@ state_text(const HcTrigger *trigger)
 	else if (companion->enabled == TRIGGER_DISABLED &&
 			 trigger->enabled != TRIGGER_DISABLED)
 		append_state(&state, "TRUNCATE trigger disabled");
-	if (reasons != NIL)
-		append_state(&state, "owes reconcile: ");
 	foreach(lc, reasons)
-		appendStringInfo(&state, "%s%s", lc == list_head(reasons) ? "" : "; ",
+	{
+		const char *reason = lfirst(lc);
+
+		/* this one tells why no reconcile would help */
+		if (strcmp(reason, HC_OWED_FOREIGN) == 0)
+			append_state(&state, reason);
+		else
+			others = lappend(others, lfirst(lc));
+	}
+	if (others != NIL)
+		append_state(&state, "owes reconcile: ");
+	foreach(lc, others)
+		appendStringInfo(&state, "%s%s", lc == list_head(others) ? "" : "; ",
 						 (char *) lfirst(lc));
+	if (hc_owed_is_taken(trigger->oid))
+		appendStringInfoString(&state, " (in progress)");
 	if (state.len == 0)
 		append_state(&state, "ok");
 	return state.data;

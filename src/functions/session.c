@@ -6,12 +6,17 @@
  * stays open until the server it should lead to is another, or it broke.
  * Whether it broke is looked at before something is sent.  Afterwards nothing
  * is tried again: Redis may have executed the command.
+ *
+ * While the server is known to be down (redis/breaker.h), a session fails
+ * before it tries, unless it is the one whose turn it is to try.
  */
 #include "postgres.h"
 
 #include "functions/session.h"
+#include "redis/breaker.h"
 #include "redis/connection.h"
 #include "settings.h"
+#include "shmem.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -19,8 +24,16 @@
 static HcConnection *connection;
 static char *connection_url;
 
+/* Since this was set, it has been the same connection. */
+static bool watching;
+
 static const redisReply *run(const HcArguments *args, bool check);
+static void fail_watch(void);
 static HcConnection *get_connection(void);
+static HcBreaker *find_breaker(void);
+static bool ask_breaker(HcBreaker *breaker);
+static void connect_guarded(const HcUrl *url, HcBreaker *breaker, bool probing);
+static void report_failure(HcBreaker *breaker, bool probing, TimestampTz begun);
 static void disconnect(void);
 static void add_context(void *arg);
 
@@ -34,6 +47,81 @@ const redisReply *
 hc_session_ask(const HcArguments *args)
 {
 	return run(args, false);
+}
+
+void
+hc_session_watch(const char *key)
+{
+	bool		again = watching;
+	HcArguments args;
+
+	hc_arguments_begin(&args, "WATCH");
+	hc_arguments_add_literal(&args, key);
+	(void) hc_session_command(&args);
+
+	/* a new connection has none of the watches before */
+	if (again && !watching)
+		fail_watch();
+	watching = true;
+}
+
+static void
+append_word(const char *word)
+{
+	size_t		len = strlen(word);
+
+	hc_connection_append(connection, 1, &word, &len);
+}
+
+const redisReply *
+hc_session_execute(const List *commands)
+{
+	int			n = list_length(commands);
+	const redisReply *executed = NULL;
+	const redisReply *refusal = NULL;
+	TimestampTz deadline;
+	ListCell   *lc;
+	int			i;
+
+	if (!watching || connection == NULL || !hc_connection_usable(connection))
+		fail_watch();
+	watching = false;
+
+	/* all at once: nothing can leave the connection in the middle of it */
+	append_word("MULTI");
+	foreach(lc, commands)
+	{
+		const HcArguments *args = lfirst(lc);
+
+		hc_connection_append(connection, args->n, args->data, args->len);
+	}
+	append_word("EXEC");
+	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+										   hc_command_timeout);
+	for (i = 0; i < n + 2; i++)
+	{
+		executed = hc_connection_reply(connection, deadline);
+		if (refusal == NULL && executed->type == REDIS_REPLY_ERROR)
+			refusal = executed;
+	}
+	if (refusal != NULL)
+		hc_reply_check(refusal, hc_connection_name(connection));
+	if (executed->type == REDIS_REPLY_NIL)
+		return NULL;
+	(void) hc_reply_array(executed, n);
+	for (i = 0; i < n; i++)
+		hc_reply_check(executed->element[i], hc_connection_name(connection));
+	return executed;
+}
+
+static void
+fail_watch(void)
+{
+	watching = false;
+	ereport(ERROR,
+			(errcode(ERRCODE_CONNECTION_FAILURE),
+			 errmsg("lost the connection to Redis in the middle of a transaction"),
+			 errdetail("Nothing was changed.")));
 }
 
 const char *
@@ -72,6 +160,8 @@ static HcConnection *
 get_connection(void)
 {
 	HcUrl		url;
+	HcBreaker  *breaker;
+	bool		probing;
 	const char *problem;
 
 	if (hc_redis_url == NULL || hc_redis_url[0] == '\0')
@@ -80,7 +170,13 @@ get_connection(void)
 				 errmsg("this database has no Redis server"),
 				 errhint("Set hybrid_cache.redis_url in postgresql.conf, or for this database with ALTER DATABASE ... SET.")));
 
-	if (connection != NULL &&
+	/*
+	 * A connection that is open proves nothing when the other machine is gone,
+	 * so the breaker comes first, and a probe connects anew.
+	 */
+	breaker = find_breaker();
+	probing = breaker != NULL && ask_breaker(breaker);
+	if (connection != NULL && !probing &&
 		strcmp(connection_url, hc_redis_url) == 0 &&
 		hc_connection_usable(connection))
 		return connection;
@@ -89,8 +185,88 @@ get_connection(void)
 	if (!hc_url_parse(hc_redis_url, &url, &problem))
 		elog(ERROR, "hybrid_cache.redis_url was not checked: %s", problem);
 	connection_url = MemoryContextStrdup(TopMemoryContext, hc_redis_url);
-	connection = hc_connection_open(&url, hc_connect_timeout);
+	if (breaker != NULL)
+		connect_guarded(&url, breaker, probing);
+	else
+		connection = hc_connection_open(&url, hc_connect_timeout);
 	return connection;
+}
+
+/* The breaker of the current server, or NULL if it is not that of the worker. */
+static HcBreaker *
+find_breaker(void)
+{
+	HcDatabase *db = hc_shmem_mine();
+
+	if (db == NULL || !hc_breaker_concerns(&db->breaker, hc_redis_url))
+		return NULL;
+	return &db->breaker;
+}
+
+/* Raises if the server is known to be down; true: this session is to try. */
+static bool
+ask_breaker(HcBreaker *breaker)
+{
+	HcBreakerState state;
+	HcBreakerAnswer answer = hc_breaker_ask(breaker, hc_connect_timeout, &state);
+
+	if (answer == HC_BREAKER_OPEN)
+		ereport(ERROR,
+				(errcode(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION),
+				 errmsg("Redis is known to be down"),
+				 errdetail("Since %s: %s.", timestamptz_to_str(state.since),
+						   state.reason),
+				 errhint("It is tried again every few seconds, by one session at a time.")));
+	return answer == HC_BREAKER_PROBE;
+}
+
+/* Opens the connection and tells the others how that went. */
+static void
+connect_guarded(const HcUrl *url, HcBreaker *breaker, bool probing)
+{
+	TimestampTz begun = GetCurrentTimestamp();
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		connection = hc_connection_open(url, hc_connect_timeout);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		report_failure(breaker, probing, begun);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	hc_breaker_answered(breaker);
+}
+
+/* Called with the error data set.  What it says decides what it means. */
+static void
+report_failure(HcBreaker *breaker, bool probing, TimestampTz begun)
+{
+	int			sqlstate = geterrcode();
+	ErrorData  *error;
+
+	if (sqlstate == ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION)
+	{
+		error = CopyErrorData();
+		hc_breaker_failed(breaker, error->message,
+						  TimestampDifferenceExceeds(begun, GetCurrentTimestamp(),
+													 hc_connect_timeout),
+						  probing);
+		FreeErrorData(error);
+	}
+	else if (sqlstate == ERRCODE_QUERY_CANCELED ||
+			 sqlstate == ERRCODE_PROTOCOL_VIOLATION ||
+			 ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_INSUFFICIENT_RESOURCES)
+	{
+		/* about this session, or about something that is no Redis */
+		if (probing)
+			hc_breaker_give_back(breaker);
+	}
+	else
+		hc_breaker_answered(breaker);
 }
 
 static void
@@ -99,6 +275,7 @@ disconnect(void)
 	HcConnection *conn = connection;
 
 	connection = NULL;
+	watching = false;
 	hc_connection_close(conn);
 	if (connection_url != NULL)
 		pfree(connection_url);

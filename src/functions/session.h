@@ -6,6 +6,7 @@
 #define HC_SESSION_H
 
 #include "functions/arguments.h"
+#include "nodes/pg_list.h"
 #include "redis/reply.h"
 
 /*
@@ -18,6 +19,16 @@ extern const redisReply *hc_session_command(const HcArguments *args);
 
 /* The same, but an error reply is returned like any other. */
 extern const redisReply *hc_session_ask(const HcArguments *args);
+
+/*
+ * Optimistic locking: after hc_session_watch(key), what is read by
+ * hc_session_command() is still so when hc_session_execute() runs commands (a
+ * list of HcArguments *) as one transaction; otherwise that returns NULL and
+ * nothing has happened.  It returns the array of their replies, none of which is
+ * an error, and ends all watches; NIL: nothing but that.
+ */
+extern void hc_session_watch(const char *key);
+extern const redisReply *hc_session_execute(const List *commands);
 
 /* The server that the last command went to, for messages. */
 extern const char *hc_session_server(void);

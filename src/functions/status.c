@@ -9,6 +9,7 @@
 
 #include "access/xlog.h"
 #include "capture/buffer.h"
+#include "capture/synchronous.h"
 #include "commands/dbcommands.h"
 #include "compat.h"
 #include "fmgr.h"
@@ -101,7 +102,7 @@ hybrid_cache_wait_for_sync(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(hc_status_wait(deadline));
 }
 
-#define N_COLUMNS	(8 + HC_NUM_COUNTERS)
+#define N_COLUMNS	(10 + HC_NUM_COUNTERS)
 
 /* The row of a database, if the slot has one. */
 static void
@@ -112,6 +113,8 @@ put_row(ReturnSetInfo *result, HcDatabase *db, XLogRecPtr flushed)
 	XLogRecPtr	published = pg_atomic_read_u64(&db->published);
 	XLogRecPtr	applied = pg_atomic_read_u64(&db->applied);
 	XLogRecPtr	newest = Max(published, flushed);
+	HcBreakerState breaker;
+	bool		down;
 	Oid			database;
 	pid_t		worker_pid;
 	TimestampTz last_error_at;
@@ -132,11 +135,15 @@ put_row(ReturnSetInfo *result, HcDatabase *db, XLogRecPtr flushed)
 	if (name == NULL)
 		return;
 
+	down = hc_breaker_look(&db->breaker, &breaker);
 	namestrcpy(&database_name, name);
 	values[column++] = NameGetDatum(&database_name);
 	nulls[column] = worker_pid == 0;
 	values[column++] = Int32GetDatum(worker_pid);
 	values[column++] = BoolGetDatum(pg_atomic_read_u32(&db->connected) != 0);
+	nulls[column] = !down;
+	values[column++] = TimestampTzGetDatum(down ? breaker.since : 0);
+	values[column++] = Int32GetDatum(hc_synchronous_count(database, InvalidXLogRecPtr));
 	nulls[column] = XLogRecPtrIsInvalid(published);
 	values[column++] = LSNGetDatum(published);
 	nulls[column] = XLogRecPtrIsInvalid(applied);

@@ -1,6 +1,7 @@
 /*
  * apply.c
- *	  One batch: MULTI, its commands, the watermark, EXEC; and the replies.
+ *	  One batch: MULTI, its commands, the watermark, EXEC, the fence; and the
+ *	  replies.
  *
  * The watermark is written with GET, so that the same round trip tells whether
  * Redis still has what it acknowledged before.
@@ -8,37 +9,40 @@
  * An error reply that is known to be about one op (wrong type, no permission on
  * that key) must not stop the others.  At execution Redis goes on by itself;
  * while queueing it discards the whole transaction, so the op is taken out and
- * the batch sent again.  Where several ops share a command, they are tried one
- * by one to find the guilty.  Any other error is about the server: it is raised
+ * the batch sent again.  Where several ops share a command, they are sent again
+ * one by one to find the guilty.  Any other error is about the server: it is raised
  * and the caller waits.
  */
 #include "postgres.h"
 
+#include "broken.h"
 #include "compat.h"
 #include "settings.h"
-#include "shmem.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "worker/apply.h"
+#include "worker/letter.h"
 #include "worker/wire.h"
-
-/* Refusals come in floods: say it once, then again after this time. */
-#define LOG_INTERVAL_MS		60000
 
 /* A large batch gets more time, as on a line of 10 MB/s. */
 #define SLOW_BYTES_PER_MS	10000
 
 void
-hc_apply_send(HcApply *apply, HcConnection *conn, HcBatch *batch,
-			  const char *key, const char *text, const char *expected)
+hc_apply_send(HcApply *apply, HcConnection *conn, HcFence *fence,
+			  HcBatch *batch, const char *key, const char *text,
+			  const char *expected)
 {
 	StringInfoData head;
 	StringInfoData tail;
 
 	memset(apply, 0, sizeof(*apply));
 	apply->conn = conn;
+	apply->fence = fence;
 	apply->batch = batch;
+	apply->n_commands = batch ? batch->n_commands : 0;
+	apply->text = text;
 	apply->expected = expected;
+	apply->renewing = hc_fence_is_due(fence);
 	apply->deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 												  hc_command_timeout +
 												  (batch ? batch->wire.len / SLOW_BYTES_PER_MS : 0));
@@ -59,47 +63,21 @@ hc_apply_send(HcApply *apply, HcConnection *conn, HcBatch *batch,
 	hc_wire_append_bulk(&tail, "GET", 3);
 	if (text == NULL)
 		hc_wire_append_bulk(&tail, key, strlen(key));
+	if (apply->renewing)
+		hc_fence_append_renewal(fence, &tail);
 	hc_wire_append_array(&tail, 1);
 	hc_wire_append_bulk(&tail, "EXEC", 4);
+	hc_fence_append_guards(fence, &tail);
 
 	apply->in_flight = true;
 	hc_connection_append_raw(conn, head.data, head.len, 1);
 	if (batch != NULL && batch->n_commands > 0)
 		hc_connection_append_raw(conn, batch->wire.data, batch->wire.len,
 								 batch->n_commands);
-	hc_connection_append_raw(conn, tail.data, tail.len, 2);
+	hc_connection_append_raw(conn, tail.data, tail.len,
+							 2 + (apply->renewing ? 1 : 0) + HC_FENCE_GUARDS);
 	pfree(head.data);
 	pfree(tail.data);
-}
-
-/* Counts an op that Redis will never take, and says so now and then. */
-static void
-refuse(HcApply *apply, int slot, const char *message)
-{
-	static TimestampTz last_logged = 0;
-	static uint64 n_unlogged = 0;
-	TimestampTz now = GetCurrentTimestamp();
-	char	   *key = hc_reply_clean(hc_batch_key(apply->batch, slot));
-	char	   *words = hc_reply_clean(message);
-
-	hc_shmem_count(HC_COUNT_REFUSED, 1);
-	n_unlogged++;
-	if (last_logged == 0 ||
-		TimestampDifferenceExceeds(last_logged, now, LOG_INTERVAL_MS))
-	{
-		ereport(LOG,
-				(errcode(hc_reply_sqlstate(message)),
-				 errmsg("Redis refused a change of key \"%s\"", key),
-				 errdetail_plural("%s; " UINT64_FORMAT " change refused since the last message.",
-								  "%s; " UINT64_FORMAT " changes refused since the last message.",
-								  (unsigned long) n_unlogged,
-								  words, n_unlogged),
-				 hc_reply_hint(message) ? errhint("%s", hc_reply_hint(message)) : 0));
-		last_logged = now;
-		n_unlogged = 0;
-	}
-	hc_shmem_set_error(hc_shmem_mine(),
-					   psprintf("key \"%s\": %s", key, words));
 }
 
 /* Raises the error of a command that is not about one op. */
@@ -124,44 +102,19 @@ raise_protocol(HcApply *apply)
 			 errdetail("The reply to a transaction has not the expected form.")));
 }
 
-/*
- * Several ops shared a command that failed.  Such an error is about the key, so
- * usually all of them fail; those that do not are applied here.
- */
-static void
-apply_singly(HcApply *apply, int command)
-{
-	StringInfoData wire;
-	List	   *slots = NIL;
-	ListCell   *cell;
-	TimestampTz deadline;
-
-	initStringInfo(&wire);
-	hc_wire_compile_singly(apply->batch, command, &wire, &slots);
-	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-										   hc_command_timeout);
-	hc_connection_append_raw(apply->conn, wire.data, wire.len,
-							 list_length(slots));
-	foreach(cell, slots)
-	{
-		redisReply *reply = hc_connection_reply(apply->conn, deadline);
-
-		if (reply->type != REDIS_REPLY_ERROR)
-			continue;
-		if (hc_reply_classify(reply->str) != HC_ERROR_OP)
-			raise_reply(apply, reply->str);
-		refuse(apply, lfirst_int(cell), reply->str);
-	}
-	pfree(wire.data);
-	list_free(slots);
-}
-
 /* A command was refused before EXEC. */
 static void
 queue_refusal(HcApply *apply, int command, const char *message)
 {
+	HcErrorClass class = hc_reply_classify(message);
+
 	apply->queue_error = true;
-	if (hc_reply_classify(message) != HC_ERROR_OP)
+	if (class == HC_ERROR_FULL)
+	{
+		apply->full = true;
+		return;
+	}
+	if (class != HC_ERROR_OP)
 		raise_reply(apply, message);
 
 	if (apply->batch->commands[command].n_ops > 1)
@@ -171,17 +124,24 @@ queue_refusal(HcApply *apply, int command, const char *message)
 		int			slot = apply->batch->order[apply->batch->commands[command].first];
 
 		if (hc_batch_remove(apply->batch, slot))
-			refuse(apply, slot, message);
+			hc_letter_add(apply->batch, slot, message);
 	}
 }
 
 static HcApplyResult
 compare_watermark(HcApply *apply, const redisReply *reply)
 {
+	if (hc_breaks(HC_BREAK_WATERMARK))
+		return HC_APPLY_DONE;
 	if (reply->type == REDIS_REPLY_NIL)
 		return apply->expected ? HC_APPLY_LOST : HC_APPLY_DONE;
 	if (reply->type == REDIS_REPLY_ERROR)
-		raise_reply(apply, reply->str);
+	{
+		if (hc_reply_sqlstate(reply->str) != ERRCODE_WRONG_OBJECT_TYPE)
+			raise_reply(apply, reply->str);
+		strlcpy(apply->found, "(not a string)", sizeof(apply->found));
+		return HC_APPLY_FOREIGN;
+	}
 	if (reply->type != REDIS_REPLY_STRING)
 		raise_protocol(apply);
 	if (apply->expected != NULL && reply->len == strlen(apply->expected) &&
@@ -194,26 +154,34 @@ compare_watermark(HcApply *apply, const redisReply *reply)
 static HcApplyResult
 executed(HcApply *apply, const redisReply *reply)
 {
-	int			n_commands = apply->batch ? apply->batch->n_commands : 0;
+	int			n_commands = apply->n_commands;
+	List	   *shared = NIL;
 	HcApplyResult result;
 	int			i;
 
 	if (reply->type == REDIS_REPLY_ERROR)
 	{
+		if (apply->full || hc_reply_classify(reply->str) == HC_ERROR_FULL)
+			return HC_APPLY_FULL;
 		if (!apply->queue_error)
 			raise_reply(apply, reply->str);
 		hc_wire_compile(apply->batch);
 		return HC_APPLY_AGAIN;
 	}
-	if (reply->type != REDIS_REPLY_ARRAY || reply->elements != (size_t) n_commands + 1)
+	if (reply->type == REDIS_REPLY_NIL)
+		return HC_APPLY_FENCED;
+	if (reply->type != REDIS_REPLY_ARRAY ||
+		reply->elements != (size_t) n_commands + 1 + (apply->renewing ? 1 : 0))
 		raise_protocol(apply);
 
 	result = compare_watermark(apply, reply->element[n_commands]);
+	if (apply->renewing)
+		hc_fence_renewed(apply->fence, reply->element[n_commands + 1]);
 	for (i = 0; i < n_commands; i++)
 	{
 		const char *message = reply->element[i]->str;
 
-		if (reply->element[i]->type != REDIS_REPLY_ERROR)
+		if (reply->element[i]->type != REDIS_REPLY_ERROR || hc_breaks(HC_BREAK_REPLY))
 			continue;
 		if (hc_reply_classify(message) != HC_ERROR_OP)
 		{
@@ -221,32 +189,67 @@ executed(HcApply *apply, const redisReply *reply)
 					sizeof(apply->problem));
 			if (apply->expected != NULL)
 				strlcpy(apply->found, apply->expected, sizeof(apply->found));
+			apply->unfinished = true;
 			return HC_APPLY_UNSURE;
 		}
 		if (apply->batch->commands[i].n_ops > 1)
-			apply_singly(apply, i);
+			shared = lappend_int(shared, i);
 		else
-			refuse(apply, apply->batch->order[apply->batch->commands[i].first],
-				   message);
+			hc_letter_add(apply->batch,
+						  apply->batch->order[apply->batch->commands[i].first],
+						  message);
 	}
+
+	/*
+	 * Several ops shared a command that failed.  Such an error is about the
+	 * key, so usually all of them fail; those that do not are applied by the
+	 * next attempt, which has only them.
+	 */
+	if (shared != NIL && result == HC_APPLY_DONE)
+	{
+		hc_wire_compile_again(apply->batch, shared);
+		apply->expected = apply->text;
+		apply->unfinished = true;
+		result = HC_APPLY_AGAIN;
+	}
+	list_free(shared);
 	return result;
+}
+
+/* All replies have come. */
+static HcApplyResult
+finished(HcApply *apply, const redisReply *reply)
+{
+	apply->in_flight = false;
+	if (reply->type == REDIS_REPLY_ERROR)
+		raise_reply(apply, reply->str);
+	apply->state = hc_fence_check(apply->fence, reply);
+	if (apply->state != HC_FENCE_OURS)
+		return HC_APPLY_FENCED;
+	if (apply->result == HC_APPLY_FENCED)
+		apply->state = HC_FENCE_TAKEN;	/* and given back */
+	return apply->result;
 }
 
 /* One reply; its place tells what it must be. */
 static HcApplyResult
 take(HcApply *apply, const redisReply *reply)
 {
-	int			n_commands = apply->batch ? apply->batch->n_commands : 0;
 	int			place = apply->n_replies++;
+	int			exec = apply->n_commands + 2 + (apply->renewing ? 1 : 0);
 
-	if (place == n_commands + 2)
+	if (place == exec)
 	{
-		apply->in_flight = false;
-		return executed(apply, reply);
+		apply->result = executed(apply, reply);
+		return HC_APPLY_PENDING;
 	}
+	if (place == exec + HC_FENCE_GUARDS)
+		return finished(apply, reply);
 	if (reply->type == REDIS_REPLY_ERROR)
 	{
-		if (place == 0 || place == n_commands + 1)
+		/* what is not one of the batch's ops can have no op's misfortune */
+		if ((place == 0 || place > apply->n_commands) &&
+			hc_reply_classify(reply->str) != HC_ERROR_FULL)
 			raise_reply(apply, reply->str);
 		queue_refusal(apply, place - 1, reply->str);
 	}

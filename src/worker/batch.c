@@ -19,7 +19,10 @@
 #include "common/hashfn.h"
 #include "utils/memutils.h"
 #include "worker/batch.h"
+#include "worker/letter.h"
 #include "worker/wire.h"
+
+size_t		hc_batch_longest = SIZE_MAX;
 
 typedef struct KeyElement
 {
@@ -139,6 +142,7 @@ write_op(HcBatch *batch, HcSlot *slot, const HcOp *op)
 	StringInfo	text = &batch->text;
 
 	memset(slot, 0, sizeof(*slot));
+	slot->lsn = batch->commit_lsn;
 	slot->kind = op->kind;
 	slot->version = op->version;
 	slot->txn = batch->txn;
@@ -256,10 +260,12 @@ is_own_set(HcBatch *batch, int slot)
 
 /*
  * Takes back the set of a version that ends.  *last is the last op of the entry.
- * false if there is no such set; then the version is of before the transaction.
+ * false if there is no such set; then the version is of before the transaction,
+ * or its arrival will be told.  *over and *origin as in HcSlot.
  */
 static bool
-take_back(HcBatch *batch, int *last, const HcVersion *ended, bool *over)
+take_back(HcBatch *batch, int *last, const HcVersion *ended, bool *over,
+		  ItemPointer origin)
 {
 	int		   *link;
 
@@ -271,45 +277,149 @@ take_back(HcBatch *batch, int *last, const HcVersion *ended, bool *over)
 			continue;
 		set->dead = true;
 		*over = set->over;
+		*origin = set->origin;
 		*link = set->older;
 		if (link == last && *last >= 0)
 			batch->slots[*last].dead = false;
 		return true;
 	}
 	*over = true;
+	*origin = ended->tid;
 	return false;
 }
 
-/* Does the end of a version leave nothing to do in Redis? */
+/* Notes at one of the sets that hold that the entry has to go without them. */
 static bool
-is_void(HcBatch *batch, int *last, const HcOp *op)
+note_end(HcBatch *batch, int last, ItemPointer origin)
 {
-	bool		taken;
+	for (; is_own_set(batch, last); last = batch->slots[last].older)
+	{
+		HcSlot	   *set = &batch->slots[last];
+
+		if (set->over)
+			continue;
+		set->over = true;
+		set->origin = *origin;
+		return true;
+	}
+	return false;
+}
+
+/* Does the end of a version leave nothing to do in Redis, for now? */
+static bool
+is_void(HcBatch *batch, int *last, int index, const HcOp *op)
+{
+	HcSlot	   *slot = &batch->slots[index];
 	bool		over;
 
 	if (!hc_op_is_removal(op->kind) || !OidIsValid(op->version.relation))
 		return false;
-	taken = take_back(batch, last, &op->version, &over);
-	if (!is_own_set(batch, *last))
-		return taken && !over;
-	if (over)
-		batch->slots[*last].over = true;
-	return true;
+	(void) take_back(batch, last, &op->version, &over, &slot->version.tid);
+	return !over ||
+		(is_own_set(batch, *last) &&
+		 note_end(batch, *last, &slot->version.tid));
 }
 
-/* Makes the op the last one of its entry. */
+/*
+ * Makes the op the last one of its entry; the end of a version while sets hold
+ * comes below them.
+ */
 static void
 put(HcBatch *batch, int *last, int index, const HcOp *op)
 {
 	HcSlot	   *slot = &batch->slots[index];
 	HcVersion	replaced;
+	int		   *link = last;
 
 	if (!hc_op_is_removal(op->kind) && hc_op_replaced(op, &replaced))
-		(void) take_back(batch, last, &replaced, &slot->over);
-	if (*last >= 0)
+		(void) take_back(batch, last, &replaced, &slot->over, &slot->origin);
+	if (hc_op_is_removal(op->kind) && OidIsValid(op->version.relation))
+	{
+		while (is_own_set(batch, *link))
+			link = &batch->slots[*link].older;
+	}
+	if (link != last)
+		slot->dead = true;
+	else if (*last >= 0)
 		batch->slots[*last].dead = true;
-	slot->older = *last;
-	*last = index;
+	slot->older = *link;
+	*link = index;
+}
+
+/*
+ * A version had arrived whose end came before: that end was not of what was
+ * there before the transaction.  last as above.
+ */
+static void
+undo_end(HcBatch *batch, int *last, const HcVersion *arrived)
+{
+	int		   *link;
+
+	for (link = last; *link >= 0 && batch->slots[*link].txn == batch->txn;
+		 link = &batch->slots[*link].older)
+	{
+		HcSlot	   *slot = &batch->slots[*link];
+
+		if (slot->version.relation != arrived->relation ||
+			slot->version.storage != arrived->storage)
+			continue;
+		if (!hc_op_is_removal(slot->kind))
+		{
+			if (!slot->over || !ItemPointerEquals(&slot->origin,
+												  unconstify(ItemPointerData *, &arrived->tid)))
+				continue;
+			slot->over = false;
+			return;
+		}
+		if (!ItemPointerEquals(&slot->version.tid,
+							   unconstify(ItemPointerData *, &arrived->tid)))
+			continue;
+		slot->dead = true;
+		*link = slot->older;
+		if (link == last && *last >= 0)
+			batch->slots[*last].dead = false;
+		return;
+	}
+}
+
+/* Makes room for one more slot, and returns its index. */
+static int
+next_slot(HcBatch *batch)
+{
+	if (batch->n_slots == batch->max_slots)
+	{
+		batch->max_slots *= 2;
+		batch->slots = repalloc_huge(batch->slots,
+									 batch->max_slots * sizeof(HcSlot));
+	}
+	return batch->n_slots;
+}
+
+/* The same for an op that says so.  It is not kept. */
+static void
+add_arrival(HcBatch *batch, const HcOp *op)
+{
+	int			index = next_slot(batch);
+	int		   *last = NULL;
+
+	write_op(batch, &batch->slots[index], op);
+	if (hc_op_has_member(op->kind))
+	{
+		MemberElement *element = members_lookup(batch->members, index);
+
+		if (element != NULL)
+			last = &element->last;
+	}
+	else
+	{
+		KeyElement *element = keys_lookup(batch->keys, index);
+
+		if (element != NULL)
+			last = &batch->key_entries[element->entry].whole;
+	}
+	if (last != NULL)
+		undo_end(batch, last, &op->version);
+	batch->text.len = batch->slots[index].start;
 }
 
 /* The key begins anew: what its members were does not matter. */
@@ -327,20 +437,15 @@ forget_members(HcBatch *batch, HcKeyEntry *key)
 	key->kinds = 0;
 }
 
-void
-hc_batch_add(HcBatch *batch, const HcOp *op)
+/* Adds the op; returns its slot, or -1 if it is void. */
+static int
+add(HcBatch *batch, const HcOp *op)
 {
-	int			index = batch->n_slots;
+	int			index = next_slot(batch);
 	HcSlot	   *slot;
 	HcKeyEntry *key;
 	int		   *last;
 
-	if (batch->n_slots == batch->max_slots)
-	{
-		batch->max_slots *= 2;
-		batch->slots = repalloc_huge(batch->slots,
-									 batch->max_slots * sizeof(HcSlot));
-	}
 	slot = &batch->slots[index];
 	write_op(batch, slot, op);
 	key = find_key(batch, index);
@@ -359,11 +464,11 @@ hc_batch_add(HcBatch *batch, const HcOp *op)
 	else
 		last = &key->whole;
 
-	if (is_void(batch, last, op))
+	if (is_void(batch, last, index, op))
 	{
 		/* neither table can point to it: the entry was known before */
 		batch->text.len = slot->start;
-		return;
+		return -1;
 	}
 	batch->n_slots++;
 	put(batch, last, index, op);
@@ -379,6 +484,69 @@ hc_batch_add(HcBatch *batch, const HcOp *op)
 	}
 	else
 		forget_members(batch, key);
+	return index;
+}
+
+/* Is a part of the value longer than Redis takes? */
+static bool
+is_too_long(const HcOp *op)
+{
+	HcBytes		rest = op->value;
+	HcBytes		field;
+	HcBytes		value;
+
+	if (op->value.len <= hc_batch_longest || op->kind != HC_OP_HASH)
+		return op->value.len > hc_batch_longest;
+	while (hc_op_hash_next(&rest, &field, &value))
+	{
+		if (field.len > hc_batch_longest || value.len > hc_batch_longest)
+			return true;
+	}
+	return false;
+}
+
+void
+hc_batch_add(HcBatch *batch, const HcOp *op)
+{
+	HcOp		removal = *op;
+	bool		nameless = op->key.len > hc_batch_longest ||
+		op->member.len > hc_batch_longest;
+	int			index;
+
+	if (op->arrived)
+	{
+		add_arrival(batch, op);
+		return;
+	}
+	if (!nameless && !is_too_long(op))
+	{
+		(void) add(batch, op);
+		return;
+	}
+
+	/* as capture does with what no Redis takes: it ends no version, it counts */
+	removal.kind = hc_op_removal_of(op->kind);
+	removal.version.relation = InvalidOid;
+	ItemPointerSetInvalid(&removal.replaces);
+	index = add(batch, &removal);
+	if (nameless)
+		(void) hc_batch_remove(batch, index);
+	hc_letter_add(batch, index,
+				  "ERR string exceeds maximum allowed size (proto-max-bulk-len)");
+}
+
+bool
+hc_batch_entry(HcBatch *batch, int slot, HcOpKind *kind, HcBytes *key,
+			   HcBytes *member)
+{
+	const HcSlot *s = &batch->slots[slot];
+
+	*kind = s->kind;
+	key->data = batch->text.data + s->key;
+	key->len = s->key_len;
+	member->data = batch->text.data + s->member;
+	member->len = s->member_len;
+	return !s->dead;
 }
 
 bool

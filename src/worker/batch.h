@@ -16,9 +16,10 @@ typedef struct HcCommand
 	int			n_ops;
 } HcCommand;
 
-/* An op, for batch.c and wire.c only. */
+/* An op, for this folder only. */
 typedef struct HcSlot
 {
+	XLogRecPtr	lsn;			/* its transaction's commit_lsn */
 	uint32		hash;			/* of the entry */
 	uint32		key_hash;
 	uint32		txn;
@@ -38,11 +39,19 @@ typedef struct HcSlot
 	int			older;			/* what holds for the entry without this op: an
 								 * op, or -1 */
 	bool		over;			/* set: if it is taken back, and no set of the
-								 * transaction is left, the entry has to go */
+								 * transaction is left, the entry has to go ... */
+	ItemPointerData origin;		/* ... since this version has ended */
 	int64		expires_at;		/* HASH */
 } HcSlot;
 
-/* A key, for them too. */
+/* An op that Redis refused for good. */
+typedef struct HcRefusal
+{
+	int			slot;
+	const char *message;		/* what Redis said */
+} HcRefusal;
+
+/* A key, for batch.c and wire.c only. */
 typedef struct HcKeyEntry
 {
 	int			slot;			/* any op of the key, for its bytes */
@@ -62,6 +71,7 @@ typedef struct HcBatch
 	int			n_ops;			/* added */
 	bool		open;			/* a transaction has begun and not ended in it */
 	bool		single;			/* compile each op into commands of its own */
+	XLogRecPtr	commit_lsn;		/* of the transaction whose ops come next */
 
 	/* what was added */
 	StringInfoData text;		/* keys and arguments in RESP */
@@ -83,7 +93,17 @@ typedef struct HcBatch
 	int			max_commands;
 	int		   *order;			/* slots */
 	int			n_order;
+
+	/* for letter.c */
+	HcRefusal  *refusals;
+	int			n_refusals;
+	int			max_refusals;
+	const char *refusal_text;	/* of the last one */
+	uint64		n_unkept;		/* more refusals than can be kept */
 } HcBatch;
+
+/* The longest string that the Redis server at hand takes. */
+extern size_t hc_batch_longest;
 
 /* An empty batch, with a memory context below the current one. */
 extern HcBatch *hc_batch_create(void);
@@ -92,8 +112,16 @@ extern void hc_batch_reset(HcBatch *batch);
 /* The ops that follow belong to another transaction. */
 extern void hc_batch_next_transaction(HcBatch *batch);
 
-/* Adds an op, which is copied.  It replaces what it makes void. */
+/*
+ * Adds an op, which is copied.  It replaces what it makes void.  Where the value
+ * is longer than hc_batch_longest, the entry is removed instead, since what it
+ * holds is not true any more, and the op is refused.
+ */
 extern void hc_batch_add(HcBatch *batch, const HcOp *op);
+
+/* The entry that an op is about; false if the op does not count any more. */
+extern bool hc_batch_entry(HcBatch *batch, int slot, HcOpKind *kind,
+						   HcBytes *key, HcBytes *member);
 
 /* Takes an op out; false if it was out already. */
 extern bool hc_batch_remove(HcBatch *batch, int slot);

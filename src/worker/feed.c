@@ -13,16 +13,23 @@
 #include "postgres.h"
 
 #include "access/xlog.h"
+#include "broken.h"
 #include "miscadmin.h"
 #include "settings.h"
 #include "storage/procarray.h"
 #include "utils/memutils.h"
 #include "worker/feed.h"
+#include "worker/owner.h"
 #include "worker/resolve.h"
 #include "worker/stream.h"
+#include "worker/window.h"
 
-/* Small transactions share a batch up to this size. */
-#define SHARED_BYTES	(8 * 1024 * 1024)
+/*
+ * Small transactions share a batch up to this size, and a divided one is cut
+ * there.  The text of a batch is in memory about five times: as it is filled,
+ * compiled and sent, with the next one behind it.
+ */
+#define SHARED_BYTES	(2 * 1024 * 1024)
 
 /* Nothing makes a batch larger, since its buffers end at 1 GB. */
 #define MAX_BYTES		(256 * 1024 * 1024)
@@ -51,7 +58,11 @@ struct HcFeed
 	bool		waiting;		/* the next op did not fit: ... */
 	HcOp		op;				/* ... it is this one ... */
 	uint64		number;			/* ... with this number */
+	int			first_slot;		/* of the transaction at hand in the batch */
+	HcWindow   *window;
+	List	   *unrepaired;		/* mappings that have lost a record of the keeper */
 	bool		doubt;			/* an entry may be wrong now */
+	bool		ahead;			/* what is handed out is not applied yet */
 };
 
 HcFeed *
@@ -65,9 +76,16 @@ hc_feed_open(const HcWatermark *mark)
 
 	feed->context = context;
 	feed->mark = *mark;
+	feed->window = hc_window_create();
 	feed->reader = hc_reader_open(mark->database, mark->restart, mark->applied);
 	MemoryContextSwitchTo(old);
 	return feed;
+}
+
+void
+hc_feed_look_ahead(HcFeed *feed)
+{
+	feed->ahead = true;
 }
 
 void
@@ -78,11 +96,19 @@ hc_feed_close(HcFeed *feed)
 }
 
 static void
-begin(HcFeed *feed)
+begin(HcFeed *feed, HcBatch *batch)
 {
 	HcTransaction *txn = feed->txn;
 
 	feed->begun = true;
+	feed->first_slot = batch->n_slots;
+	if (txn->marker)
+	{
+		MemoryContext old = MemoryContextSwitchTo(feed->context);
+
+		hc_window_open(feed->window, txn->window);
+		MemoryContextSwitchTo(old);
+	}
 	feed->divided = txn->n_ops > (uint64) hc_atomic_ops;
 	feed->ops_done = (txn->commit_lsn == feed->mark.cut) ? feed->mark.ops_done : 0;
 	feed->waiting = false;
@@ -118,10 +144,57 @@ is_full(HcFeed *feed, const HcBatch *batch)
 		feed->op.value.len >= MAX_BYTES;
 }
 
+/* Can the keeper's record be told from what others did meanwhile? */
+static bool
+is_record_known(HcFeed *feed)
+{
+	return !feed->txn->damaged &&
+		hc_window_is_known(feed->window, feed->txn->window);
+}
+
+/* Does the op of the transaction at hand count? */
+static bool
+is_valid(HcFeed *feed)
+{
+	if (feed->number < feed->ops_done)
+		return false;			/* applied before */
+	if (feed->resolution != NULL &&
+		hc_resolve_is_void(feed->resolution, feed->number))
+		return false;
+	if (hc_owner_any_foreign && hc_owner_is_foreign(feed->op.key))
+		return false;
+	return feed->txn->window == 0 ||
+		(!feed->ahead && is_record_known(feed) && !hc_window_is_touched(feed->window, &feed->op));
+}
+
+/* The keeper's record was handed out, or could not be. */
+static void
+finish_record(HcFeed *feed)
+{
+	const HcTransaction *txn = feed->txn;
+	bool		taken = is_record_known(feed);
+
+	/* a keeper that does not wait for it thinks that it was taken before */
+	if (!hc_window_report(feed->window, txn->window, taken) && !taken)
+	{
+		MemoryContext old = MemoryContextSwitchTo(feed->context);
+
+		feed->unrepaired = list_append_unique_oid(feed->unrepaired,
+												  txn->window_mapping);
+		MemoryContextSwitchTo(old);
+	}
+	hc_window_close(feed->window, txn->window);
+}
+
 /* Everything of the transaction is in the batch. */
 static void
 finish(HcFeed *feed, HcBatch *batch)
 {
+	if (feed->txn->window == 0)
+		hc_window_touch(feed->window, batch, feed->first_slot);
+	else if (!feed->txn->marker && !feed->ahead)
+		finish_record(feed);
+
 	feed->mark.applied = feed->txn->commit_lsn;
 	feed->mark.cut = InvalidXLogRecPtr;
 	feed->mark.ops_done = 0;
@@ -141,6 +214,9 @@ finish(HcFeed *feed, HcBatch *batch)
 static void
 cut(HcFeed *feed, HcBatch *batch)
 {
+	if (feed->txn->window == 0)
+		hc_window_touch(feed->window, batch, feed->first_slot);
+	feed->first_slot = 0;		/* the next batch has nothing else */
 	feed->mark.cut = feed->txn->commit_lsn;
 	feed->mark.ops_done = feed->number;
 	feed->mark.restart = Min(Min(feed->txn->first_lsn, feed->txn->restart_lsn),
@@ -170,9 +246,7 @@ add_ops(HcFeed *feed, HcBatch *batch)
 			return HC_FEED_FULL;
 		}
 		feed->waiting = false;
-		if (feed->number >= feed->ops_done &&
-			!(feed->resolution != NULL &&
-			  hc_resolve_is_void(feed->resolution, feed->number)))
+		if (is_valid(feed))
 			hc_batch_add(batch, &feed->op);
 	}
 	return HC_FEED_MORE;
@@ -194,16 +268,27 @@ hc_feed_fill(HcFeed *feed, HcBatch *batch)
 	if (!feed->begun)
 	{
 		if (batch->n_transactions > 0 &&
-			(batch->n_ops + feed->txn->n_ops > (uint64) hc_atomic_ops ||
+			(feed->txn->mapped ||
+			 batch->n_ops + feed->txn->n_ops > (uint64) hc_atomic_ops ||
 			 batch->text.len >= SHARED_BYTES))
 			return HC_FEED_FULL;
-		if (TransactionIdIsInProgress(feed->txn->xid))
+		if (TransactionIdIsInProgress(feed->txn->xid) && !hc_breaks(HC_BREAK_COMMIT))
 			return HC_FEED_HELD;
+		if (feed->txn->mapped)
+			return HC_FEED_MAPPED;
 		hc_batch_next_transaction(batch);
-		begin(feed);
+		begin(feed, batch);
 	}
 	batch->open = true;
+	batch->commit_lsn = feed->txn->commit_lsn;
 	return add_ops(feed, batch);
+}
+
+void
+hc_feed_go_on(HcFeed *feed)
+{
+	if (feed->txn != NULL)
+		feed->txn->mapped = false;
 }
 
 void
@@ -221,6 +306,12 @@ hc_feed_watermark(HcFeed *feed, HcWatermark *mark)
 	mark->restart = hc_reader_restart(feed->reader);
 }
 
+XLogRecPtr
+hc_feed_position(HcFeed *feed)
+{
+	return hc_reader_position(feed->reader);
+}
+
 bool
 hc_feed_must_poll(HcFeed *feed)
 {
@@ -234,4 +325,13 @@ hc_feed_take_doubt(HcFeed *feed)
 
 	feed->doubt = false;
 	return doubt;
+}
+
+List *
+hc_feed_take_unrepaired(HcFeed *feed)
+{
+	List	   *unrepaired = feed->unrepaired;
+
+	feed->unrepaired = NIL;
+	return unrepaired;
 }

@@ -1,6 +1,7 @@
 /*
  * launcher.c
- *	  Keeps a sync worker running in each database that has the extension.
+ *	  Keeps a sync worker running in each database that has the extension, and a
+ *	  keeper where something is owed.
  *
  * Which databases have it can only be seen from inside, so the launcher starts
  * a worker in each, one after the other; where there is nothing to do it leaves
@@ -36,6 +37,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "worker/launcher.h"
+#include "worker/retention.h"
 #include "worker/slot.h"
 
 /* A database that nobody told of is found after this time. */
@@ -62,13 +64,21 @@ typedef struct Place
 	TimestampTz started_at;
 	TimestampTz start_at;		/* not before */
 	int			failures;		/* in a row */
+	bool		refused;		/* there was no process for it */
+
+	/* the same of its keeper */
+	BackgroundWorkerHandle *keeper;
+	TimestampTz keeper_started_at;
+	TimestampTz keeper_start_at;
+	int			keeper_failures;
+	bool		keeper_refused;
 } Place;
 
 static List *places = NIL;
 static Place *starting = NULL;	/* its worker has not answered yet */
 static bool outdated = false;	/* its answer may be from before a rescan */
-static bool out_of_workers = false;
 static bool out_of_slots = false;
+static char *problem = NULL;	/* why the last scan failed, as it was logged */
 
 void
 hc_launcher_init(void)
@@ -159,7 +169,7 @@ scan_databases(void)
 	{
 		Place	   *place = lfirst(cell);
 
-		if (place->seen || place->handle != NULL)
+		if (place->seen || place->handle != NULL || place->keeper != NULL)
 			continue;
 		hc_shmem_release(place->database);
 		if (starting == place)
@@ -191,9 +201,12 @@ database_exists(Oid database)
 	return found;
 }
 
-/* A slot outlives its database, and would keep WAL for ever. */
+/*
+ * A slot outlives its database, and would keep WAL for ever.  Where there is no
+ * worker, nobody else minds the limits.
+ */
 static void
-drop_orphan_slots(void)
+look_after_slots(void)
 {
 	List	   *databases = hc_slot_databases();
 	ListCell   *cell;
@@ -203,13 +216,37 @@ drop_orphan_slots(void)
 		Oid			database = lfirst_oid(cell);
 
 		if (database_exists(database))
-			continue;
-		if (hc_slot_drop(database))
+			hc_retention_limit_unused(database);
+		else if (hc_slot_drop(database))
 			ereport(LOG,
 					(errmsg("dropped the replication slot of database %u, which does not exist any more",
 							database)));
 	}
 	list_free(databases);
+}
+
+/*
+ * When to start a process again that has ended: at once if it has lived long or
+ * meant to end, later the more often it has failed.
+ */
+static TimestampTz
+start_again_at(TimestampTz started_at, TimestampTz now, bool on_purpose,
+			   int *failures)
+{
+	TimestampTz at = now;
+
+	if (on_purpose || TimestampDifferenceExceeds(started_at, now, HEALTHY_MS))
+		*failures = 0;
+	else
+	{
+		/* the first failure may be anything, say pg_terminate_backend() */
+		if (*failures > 0)
+			at = TimestampTzPlusMilliseconds(now,
+											 Min(RETRY_FIRST_MS << Min(*failures - 1, 10),
+												 RETRY_MOST_MS));
+		(*failures)++;
+	}
+	return at;
 }
 
 /* The worker has ended; decides when the next one may be started. */
@@ -236,23 +273,8 @@ worker_ended(Place *place, TimestampTz now)
 		LWLockRelease(hc_shared->lock);
 	}
 
-	if (on_purpose ||
-		TimestampDifferenceExceeds(place->started_at, now, HEALTHY_MS))
-	{
-		place->failures = 0;
-		place->start_at = now;
-		return;
-	}
-
-	/* the first failure may be anything, say pg_terminate_backend() */
-	if (place->failures == 0)
-		place->start_at = now;
-	else
-		place->start_at =
-			TimestampTzPlusMilliseconds(now,
-										Min(RETRY_FIRST_MS << Min(place->failures - 1, 10),
-											RETRY_MOST_MS));
-	place->failures++;
+	place->start_at = start_again_at(place->started_at, now, on_purpose,
+									 &place->failures);
 }
 
 /* Looks at the answer of the worker that was started last. */
@@ -294,17 +316,30 @@ hear_answer(void)
 	starting = NULL;
 }
 
-static void
-start_worker(Place *place, TimestampTz now)
+/* Is one of them without one of its processes for want of a place? */
+static bool
+any_refused(void)
+{
+	ListCell   *cell;
+
+	foreach(cell, places)
+	{
+		const Place *place = lfirst(cell);
+
+		if (place->refused || place->keeper_refused)
+			return true;
+	}
+	return false;
+}
+
+/* Registers a process in the place's database; type: what it is called. */
+static bool
+start_process(Place *place, const char *function, const char *type,
+			  BackgroundWorkerHandle **handle, bool *refused)
 {
 	BackgroundWorker worker;
 	MemoryContext old;
 	bool		started;
-
-	LWLockAcquire(hc_shared->lock, LW_EXCLUSIVE);
-	hc_shared->probe_database = place->database;
-	hc_shared->probe = HC_PROBE_NONE;
-	LWLockRelease(hc_shared->lock);
 
 	memset(&worker, 0, sizeof(worker));
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS |
@@ -312,35 +347,48 @@ start_worker(Place *place, TimestampTz now)
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
 	worker.bgw_restart_time = BGW_NEVER_RESTART;
 	strlcpy(worker.bgw_library_name, "hybrid_cache", BGW_MAXLEN);
-	strlcpy(worker.bgw_function_name, "hc_sync_main", BGW_MAXLEN);
-	snprintf(worker.bgw_name, BGW_MAXLEN, "hybrid_cache sync worker for %s",
+	strlcpy(worker.bgw_function_name, function, BGW_MAXLEN);
+	snprintf(worker.bgw_name, BGW_MAXLEN, "hybrid_cache %s for %s", type,
 			 NameStr(place->name));
-	strlcpy(worker.bgw_type, "hybrid_cache sync worker", BGW_MAXLEN);
+	snprintf(worker.bgw_type, BGW_MAXLEN, "hybrid_cache %s", type);
 	worker.bgw_main_arg = ObjectIdGetDatum(place->database);
 	worker.bgw_notify_pid = MyProcPid;
 
 	old = MemoryContextSwitchTo(TopMemoryContext);
-	started = RegisterDynamicBackgroundWorker(&worker, &place->handle);
+	started = RegisterDynamicBackgroundWorker(&worker, handle);
 	MemoryContextSwitchTo(old);
 
-	if (started)
+	if (!started)
+	{
+		*handle = NULL;
+		ereport(any_refused() ? DEBUG1 : WARNING,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("could not start a %s for database \"%s\"",
+						type, NameStr(place->name)),
+				 errdetail("Commits go on; they reach Redis when there is one."),
+				 errhint("You might need to increase max_worker_processes.")));
+	}
+	*refused = !started;
+	return started;
+}
+
+static void
+start_worker(Place *place, TimestampTz now)
+{
+	LWLockAcquire(hc_shared->lock, LW_EXCLUSIVE);
+	hc_shared->probe_database = place->database;
+	hc_shared->probe = HC_PROBE_NONE;
+	LWLockRelease(hc_shared->lock);
+
+	if (start_process(place, "hc_sync_main", "sync worker", &place->handle,
+					  &place->refused))
 	{
 		place->started_at = now;
 		starting = place;
 		outdated = false;
-		out_of_workers = false;
-		return;
 	}
-
-	place->handle = NULL;
-	place->start_at = TimestampTzPlusMilliseconds(now, RETRY_FIRST_MS);
-	if (!out_of_workers)
-		ereport(WARNING,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("could not start a sync worker for database \"%s\"",
-						NameStr(place->name)),
-				 errhint("You might need to increase max_worker_processes.")));
-	out_of_workers = true;
+	else
+		place->start_at = TimestampTzPlusMilliseconds(now, RETRY_FIRST_MS);
 }
 
 /* When may a worker be started there?  DT_NOEND: not until something happens. */
@@ -370,6 +418,72 @@ may_start_at(Place *place)
 	return at;
 }
 
+/* The keeper has ended, since nothing is owed any more or by a failure. */
+static void
+keeper_ended(Place *place, TimestampTz now)
+{
+	HcDatabase *db = hc_shmem_find(place->database);
+	bool		on_purpose = false;
+
+	pfree(place->keeper);
+	place->keeper = NULL;
+	if (db != NULL)
+	{
+		LWLockAcquire(hc_shared->lock, LW_EXCLUSIVE);
+		if (db->database == place->database)
+		{
+			on_purpose = db->keep.left;
+			db->keep.left = false;
+			if (!on_purpose)
+				pg_atomic_write_u32(&db->keep.owing, 1);
+		}
+		LWLockRelease(hc_shared->lock);
+	}
+	place->keeper_start_at = start_again_at(place->keeper_started_at, now,
+											on_purpose, &place->keeper_failures);
+}
+
+/* When may a keeper be started there?  DT_NOEND: not until something happens. */
+static TimestampTz
+keeper_may_start_at(Place *place)
+{
+	HcDatabase *db = hc_shmem_find(place->database);
+	TimestampTz at = DT_NOEND;
+
+	if (place->keeper != NULL || !place->seen || db == NULL)
+		return DT_NOEND;
+
+	LWLockAcquire(hc_shared->lock, LW_SHARED);
+	if (db->database == place->database && db->worker_pid != 0 &&
+		db->keep.pid == 0 &&
+		pg_atomic_read_u32(&db->keep.owing) != 0 &&
+		pg_atomic_read_u32(&db->connected) != 0)
+		at = Max(place->keeper_start_at, db->aside_until);
+	LWLockRelease(hc_shared->lock);
+	return at;
+}
+
+/* Starts the keeper if it has something to do; returns when to look again. */
+static TimestampTz
+look_after_keeper(Place *place, TimestampTz now)
+{
+	TimestampTz at;
+	pid_t		pid;
+
+	if (place->keeper != NULL &&
+		GetBackgroundWorkerPid(place->keeper, &pid) == BGWH_STOPPED)
+		keeper_ended(place, now);
+	at = keeper_may_start_at(place);
+	if (at > now)
+		return at;
+	if (start_process(place, "hc_keeper_main", "keeper", &place->keeper,
+					  &place->keeper_refused))
+		place->keeper_started_at = now;
+	else
+		place->keeper_start_at = TimestampTzPlusMilliseconds(now, RETRY_FIRST_MS);
+	return place->keeper_start_at > now ? place->keeper_start_at : DT_NOEND;
+}
+
 /* Forgets which databases have no extension, or are just about to say so. */
 static void
 forget_absent(void)
@@ -379,6 +493,57 @@ forget_absent(void)
 	outdated = true;
 	foreach(cell, places)
 		((Place *) lfirst(cell))->absent = false;
+}
+
+/*
+ * A scan failed.  That a slot cannot be dropped, say, must not keep the launcher
+ * from its main task, and is not to be said each time.  Called with the error
+ * data set.
+ */
+static void
+recover(void)
+{
+	ErrorData  *error;
+
+	MemoryContextSwitchTo(TopMemoryContext);
+	error = CopyErrorData();
+	FlushErrorState();
+
+	HOLD_INTERRUPTS();
+	LWLockReleaseAll();
+	pgstat_report_wait_end();
+	AbortOutOfAnyTransaction();
+	RESUME_INTERRUPTS();
+
+	ereport(problem != NULL && strcmp(problem, error->message) == 0 ? DEBUG1 : LOG,
+			(errcode(error->sqlerrcode),
+			 errmsg("hybrid_cache launcher could not look after databases: %s",
+					error->message),
+			 error->detail ? errdetail_internal("%s", error->detail) : 0,
+			 error->hint ? errhint("%s", error->hint) : 0));
+	if (problem != NULL)
+		pfree(problem);
+	problem = MemoryContextStrdup(TopMemoryContext, error->message);
+	FreeErrorData(error);
+}
+
+/* Finds out which databases there are. */
+static void
+scan(void)
+{
+	PG_TRY();
+	{
+		scan_databases();
+		look_after_slots();
+		if (problem != NULL)
+			pfree(problem);
+		problem = NULL;
+	}
+	PG_CATCH();
+	{
+		recover();
+	}
+	PG_END_TRY();
 }
 
 /* Starts what is to be started; returns when to look again. */
@@ -401,6 +566,12 @@ look_after_workers(TimestampTz now)
 	}
 	hear_answer();
 
+	foreach(cell, places)
+	{
+		TimestampTz at = look_after_keeper(lfirst(cell), now);
+
+		next = Min(next, at);
+	}
 	foreach(cell, places)
 	{
 		Place	   *place = lfirst(cell);
@@ -444,7 +615,7 @@ hc_launcher_main(Datum arg)
 		TimestampTz now;
 		TimestampTz next;
 		bool		rescan;
-		bool		scan;
+		bool		changed;
 		bool		unserved;
 
 		ResetLatch(MyLatch);
@@ -461,7 +632,7 @@ hc_launcher_main(Datum arg)
 		LWLockAcquire(hc_shared->lock, LW_EXCLUSIVE);
 		rescan = hc_shared->rescan;
 		hc_shared->rescan = false;
-		scan = hc_shared->scan;
+		changed = hc_shared->scan;
 		hc_shared->scan = false;
 		unserved = hc_shared->unserved && now >= unserved_at;
 		if (unserved)
@@ -472,10 +643,9 @@ hc_launcher_main(Datum arg)
 			unserved_at = TimestampTzPlusMilliseconds(now, UNSERVED_MS);
 		if (rescan || unserved)
 			forget_absent();
-		if (rescan || scan || unserved || now >= scan_at)
+		if (rescan || changed || unserved || now >= scan_at)
 		{
-			scan_databases();
-			drop_orphan_slots();
+			scan();
 			scan_at = TimestampTzPlusMilliseconds(now, SCAN_MS);
 		}
 		next = look_after_workers(now);

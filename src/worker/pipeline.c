@@ -10,18 +10,20 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "access/xlog.h"
-#include "capture/ledger.h"
+#include "broken.h"
 #include "miscadmin.h"
-#include "postmaster/bgworker.h"
 #include "settings.h"
 #include "storage/latch.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#include "worker/gap.h"
+#include "worker/keeper.h"
+#include "worker/letter.h"
+#include "worker/owner.h"
 #include "worker/pipeline.h"
 #include "worker/position.h"
+#include "worker/replica.h"
 #include "worker/slot.h"
 #include "worker/wire.h"
 
@@ -35,6 +37,9 @@
 /* However much there is to read, others are looked after every so often. */
 #define TURN_MS				100
 
+/* While a mapping may not be written, how often to look whether it may. */
+#define OWNERS_MS			5000
+
 HcPipeline *
 hc_pipeline_create(HcDatabase *db)
 {
@@ -44,28 +49,18 @@ hc_pipeline_create(HcDatabase *db)
 	identity.system = GetSystemIdentifier();
 	identity.database = MyDatabaseId;
 	hc_watermark_key(&identity, line->key);
+	hc_fence_init(&line->fence);
 	line->db = db;
 	line->filling = hc_batch_create();
 	line->sent = hc_batch_create();
+	hc_shed_init(&line->shed);
 	return line;
 }
 
-/* Redis may not have all changes, and they will not be read again. */
-static void
-owe_all(const char *reason)
+XLogRecPtr
+hc_pipeline_failed_at(HcPipeline *line)
 {
-	MemoryContext old = CurrentMemoryContext;
-
-	ereport(LOG,
-			(errmsg("%s may have missed changes: every mapping must be compared with its table",
-					MyBgworkerEntry->bgw_name),
-			 errdetail_internal("%s", reason)));
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	hc_owed_all(reason);
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(old);
+	return line->reading ? hc_feed_position(line->feed) : InvalidXLogRecPtr;
 }
 
 void
@@ -73,6 +68,9 @@ hc_pipeline_close(HcPipeline *line)
 {
 	pg_atomic_write_u32(&line->db->connected, 0);
 	line->apply.in_flight = false;
+	hc_shed_close(&line->shed);
+	line->lacks_replicas = false;
+	line->reading = false;
 	if (line->feed != NULL)
 	{
 		hc_feed_close(line->feed);
@@ -98,24 +96,93 @@ command_deadline(void)
 static void
 store_watermark(HcPipeline *line, const char *text)
 {
-	const char *argv[3] = {"SET", line->key, text};
-	size_t		argvlen[3] = {3, strlen(line->key), strlen(text)};
+	StringInfoData wire;
 
-	hc_connection_command(line->conn, command_deadline(), 3, argv, argvlen);
+	initStringInfo(&wire);
+	hc_wire_append_array(&wire, 3);
+	hc_wire_append_bulk(&wire, "SET", 3);
+	hc_wire_append_bulk(&wire, line->key, strlen(line->key));
+	hc_wire_append_bulk(&wire, text, strlen(text));
+	hc_fence_run(&line->fence, line->conn, &wire, 1);
+	pfree(wire.data);
+}
+
+/* Nothing is in flight: looks which mappings may be written. */
+static void
+look_for_owners(HcPipeline *line)
+{
+	hc_owner_refresh(&line->fence, line->conn);
+	line->owners_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+												  OWNERS_MS);
+}
+
+/*
+ * The watermark in Redis; NULL: there is none.  What is no string under that
+ * key is as good as a text that cannot be read.
+ */
+static const char *
+read_watermark(HcPipeline *line, size_t *len)
+{
+	const char *argv[2] = {"GET", line->key};
+	size_t		argvlen[2] = {3, strlen(line->key)};
+	redisReply *reply;
+
+	hc_connection_append(line->conn, 2, argv, argvlen);
+	reply = hc_connection_reply(line->conn, command_deadline());
+	*len = 0;
+	if (reply->type == REDIS_REPLY_NIL)
+		return NULL;
+	if (reply->type == REDIS_REPLY_ERROR &&
+		hc_reply_sqlstate(reply->str) == ERRCODE_WRONG_OBJECT_TYPE)
+		return "";
+	hc_reply_check(reply, hc_connection_name(line->conn));
+	*len = hc_reply_string(reply)->len;
+	return reply->str;
+}
+
+/* Reads on from what was acknowledged. */
+static void
+open_feed(HcPipeline *line)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+	line->feed = hc_feed_open(&line->acked);
+	line->fed = HC_FEED_MORE;
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * Redis closes the connection on a longer string, without a word about which.
+ * Where it does not tell its limit, there is none but that of capture.
+ */
+static void
+ask_longest(HcPipeline *line)
+{
+	const char *argv[3] = {"CONFIG", "GET", "proto-max-bulk-len"};
+	size_t		argvlen[3] = {6, 3, 18};
+	redisReply *reply;
+
+	hc_connection_append(line->conn, 3, argv, argvlen);
+	reply = hc_connection_reply(line->conn, command_deadline());
+	hc_batch_longest = SIZE_MAX;
+	if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 2 &&
+		reply->element[1]->type == REDIS_REPLY_STRING)
+		hc_batch_longest = strtoull(reply->element[1]->str, NULL, 10);
+	if (hc_batch_longest == 0)
+		hc_batch_longest = SIZE_MAX;
 }
 
 void
 hc_pipeline_open(HcPipeline *line, const char *redis_url)
 {
-	const char *argv[2] = {"GET", line->key};
-	size_t		argvlen[2] = {3, strlen(line->key)};
 	const char *problem;
 	const char *gap;
-	redisReply *reply;
+	const char *stored;
+	size_t		len;
 	HcUrl		url;
-	MemoryContext old;
 
 	hc_position_init(MyDatabaseId);
+	hc_breaker_assign(&line->db->breaker, redis_url);
 	if (redis_url[0] == '\0')
 		return;
 
@@ -126,12 +193,18 @@ hc_pipeline_open(HcPipeline *line, const char *redis_url)
 						"hybrid_cache.redis_url"),
 				 errdetail("%s", problem)));
 	line->conn = hc_connection_open(&url, hc_connect_timeout);
-	reply = hc_connection_command(line->conn, command_deadline(), 2, argv,
-								  argvlen);
-	gap = hc_position_find(MyDatabaseId,
-						   reply->type == REDIS_REPLY_STRING ? reply->str : NULL,
-						   reply->type == REDIS_REPLY_STRING ? reply->len : 0,
-						   &line->acked);
+	hc_breaker_answered(&line->db->breaker);
+
+	/* first of all: what is read and decided below must stay so */
+	hc_fence_take(&line->fence, line->conn);
+	ask_longest(line);
+	stored = read_watermark(line, &len);
+	if (hc_breaks(HC_BREAK_WATERMARK) && line->acked_text[0] != '\0')
+	{
+		stored = line->acked_text;
+		len = strlen(stored);
+	}
+	gap = hc_position_find(MyDatabaseId, stored, len, &line->acked);
 
 	/*
 	 * From now on it must be there.  What is owed is recorded first: dying in
@@ -139,17 +212,19 @@ hc_pipeline_open(HcPipeline *line, const char *redis_url)
 	 */
 	hc_watermark_format(&line->acked, line->acked_text);
 	if (gap != NULL)
-		owe_all(gap);
-	if (reply->type != REDIS_REPLY_STRING ||
-		strcmp(reply->str, line->acked_text) != 0)
+		hc_gap_owe(gap);
+	if (line->unfinished)
+		hc_gap_owe("The connection to Redis broke while refused changes were tried again.");
+	line->unfinished = false;
+	if (stored == NULL || strcmp(stored, line->acked_text) != 0)
 		store_watermark(line, line->acked_text);
 	line->lost = false;
+	look_for_owners(line);
 
-	old = MemoryContextSwitchTo(TopMemoryContext);
-	line->feed = hc_feed_open(&line->acked);
-	MemoryContextSwitchTo(old);
-	line->fed = HC_FEED_MORE;
-	pg_atomic_write_u64(&line->db->applied, line->acked.applied);
+	open_feed(line);
+	/* what replicas had of a server before says nothing about those of this one */
+	pg_atomic_write_u64(&line->db->replicated, InvalidXLogRecPtr);
+	hc_replica_publish(line->db, line->acked.applied);
 	pg_atomic_write_u32(&line->db->connected, 1);
 
 	/* waiting for replies may have eaten a wake-up */
@@ -161,10 +236,7 @@ static void
 publish_applied(HcPipeline *line, XLogRecPtr lsn)
 {
 	if (pg_atomic_read_u64(&line->db->applied) != lsn)
-	{
-		pg_atomic_write_u64(&line->db->applied, lsn);
-		ConditionVariableBroadcast(&line->db->applied_cv);
-	}
+		hc_replica_publish(line->db, lsn);
 }
 
 static void
@@ -174,8 +246,8 @@ send_batch(HcPipeline *line)
 
 	hc_wire_compile(batch);
 	hc_watermark_format(&batch->mark, line->sent_text);
-	hc_apply_send(&line->apply, line->conn, batch, line->key, line->sent_text,
-				  line->lost ? NULL : line->acked_text);
+	hc_apply_send(&line->apply, line->conn, &line->fence, batch, line->key,
+				  line->sent_text, line->lost ? NULL : line->acked_text);
 	line->probing = false;
 
 	line->filling = line->sent;
@@ -190,8 +262,11 @@ acknowledge(HcPipeline *line)
 	HcBatch    *batch = line->sent;
 
 	line->answered = true;
+	hc_breaker_answered(&line->db->breaker);
+	hc_shed_end(&line->shed, line->conn);
 	if (line->probing)
 		return;
+	hc_letter_write(batch);
 	line->acked = batch->mark;
 	strlcpy(line->acked_text, line->sent_text, sizeof(line->acked_text));
 	line->lost = false;
@@ -210,7 +285,7 @@ acknowledge(HcPipeline *line)
  * connects next begins there; this process does so after a pause.
  */
 static void
-put_back(HcPipeline *line, const char *message)
+put_back(HcPipeline *line, const char *message, const char *hint)
 {
 	char		found[HC_WATERMARK_SIZE];
 	char		problem[sizeof(line->apply.problem)];
@@ -218,17 +293,43 @@ put_back(HcPipeline *line, const char *message)
 	strlcpy(found, line->apply.found, sizeof(found));
 	strlcpy(problem, line->apply.problem, sizeof(problem));
 	store_watermark(line, found);
+	line->unfinished = false;
 	ereport(ERROR,
 			(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
 			 errmsg("%s", message),
-			 problem[0] ? errdetail_internal("%s", problem) : 0));
+			 problem[0] ? errdetail_internal("%s", problem) :
+			 errdetail("It is \"%s\", and should be \"%s\".",
+					   hc_reply_clean(found), line->acked_text),
+			 hint ? errhint("%s", hint) : 0));
+}
+
+/* Redis has no memory for the batch. */
+static void
+starve(HcPipeline *line)
+{
+	/* a second attempt: the watermark is that of the first */
+	if (line->apply.expected == line->sent_text)
+	{
+		line->unfinished = true;
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("Redis server \"%s\" has no memory left",
+						hc_connection_name(line->conn)),
+				 errhint("%s", hc_reply_hint("OOM "))));
+	}
+	hc_shed_begin(&line->shed, line->conn);
+	line->fed = HC_FEED_MORE;
 }
 
 /* Looks at the replies that have come. */
 static void
 collect(HcPipeline *line)
 {
-	switch (hc_apply_poll(&line->apply))
+	HcApplyResult result = hc_apply_poll(&line->apply);
+
+	if (result != HC_APPLY_PENDING)
+		line->unfinished = line->apply.unfinished;
+	switch (result)
 	{
 		case HC_APPLY_PENDING:
 			break;
@@ -236,21 +337,33 @@ collect(HcPipeline *line)
 			acknowledge(line);
 			break;
 		case HC_APPLY_LOST:
-			owe_all("Redis has lost its data.");
+			hc_gap_owe("Redis has lost its data.");
 			if (line->probing)
 				line->lost = true;
 			acknowledge(line);
 			break;
 		case HC_APPLY_AGAIN:
-			hc_apply_send(&line->apply, line->conn, line->sent, line->key,
-						  line->sent_text,
-						  line->lost ? NULL : line->acked_text);
+			/* what was refused of a batch that is applied comes not again */
+			if (line->unfinished)
+				hc_letter_write(line->sent);
+			hc_apply_send(&line->apply, line->conn, &line->fence, line->sent,
+						  line->key, line->sent_text, line->apply.expected);
+			break;
+		case HC_APPLY_FULL:
+			starve(line);
 			break;
 		case HC_APPLY_FOREIGN:
-			put_back(line, "the watermark in Redis was changed by somebody else");
+			put_back(line, "the watermark in Redis is not the one that was written last",
+					 "Redis has gone back to older data, or somebody writes keys that begin with \"hybrid_cache:\". The worker goes on from the watermark that is there.");
 			break;
 		case HC_APPLY_UNSURE:
-			put_back(line, "Redis refused a change for a reason that may pass");
+			put_back(line, "Redis refused a change for a reason that may pass", NULL);
+			break;
+		case HC_APPLY_FENCED:
+
+			/* what is missing now will be seen after connecting again */
+			line->reopen = line->apply.state == HC_FENCE_GONE;
+			hc_fence_require(line->apply.state, line->conn);
 			break;
 	}
 }
@@ -276,7 +389,7 @@ flush_published(HcPipeline *line)
 {
 	XLogRecPtr	published = pg_atomic_read_u64(&line->db->published);
 
-	if (published > GetFlushRecPtr(NULL))
+	if (published > GetFlushRecPtr(NULL) && !hc_breaks(HC_BREAK_FLUSH))
 		XLogFlush(published);
 }
 
@@ -290,6 +403,30 @@ caught_up(HcPipeline *line, XLogRecPtr flushed)
 	publish_applied(line, Max(mark.applied, flushed));
 }
 
+/*
+ * While Redis has no memory nothing is sent; returns true.  After that all that
+ * was not acknowledged is read and sent again.
+ */
+static bool
+is_shedding(HcPipeline *line)
+{
+	if (hc_shed_is_over(&line->shed))
+	{
+		hc_batch_reset(line->filling);
+		hc_batch_reset(line->sent);
+		line->filling_since = 0;
+		hc_feed_close(line->feed);
+		line->feed = NULL;
+		open_feed(line);
+	}
+	if (line->shed.state != HC_SHED_WAITING)
+		return false;
+	line->fed = hc_shed_work(&line->shed, line->conn, &line->fence, line->key,
+							 &line->acked,
+							 line->lost ? NULL : line->acked_text);
+	return true;
+}
+
 void
 hc_pipeline_work(HcPipeline *line)
 {
@@ -297,6 +434,8 @@ hc_pipeline_work(HcPipeline *line)
 	XLogRecPtr	flushed;
 
 	flush_published(line);
+	if (is_shedding(line))
+		return;
 	flushed = GetFlushRecPtr(NULL);
 	if (line->fed != HC_FEED_FULL)
 		line->fed = HC_FEED_MORE;
@@ -306,11 +445,28 @@ hc_pipeline_work(HcPipeline *line)
 		CHECK_FOR_INTERRUPTS();
 		if (line->apply.in_flight)
 			collect(line);
+		if (line->shed.state == HC_SHED_WAITING)
+			return;
+		if (!line->apply.in_flight)
+			line->lacks_replicas = hc_replica_ask(line->db, line->conn);
 		if (line->fed == HC_FEED_MORE)
 		{
+			line->reading = true;
 			line->fed = hc_feed_fill(line->feed, line->filling);
+			line->reading = false;
+
+			/* what is owed is noted before the watermark can pass it */
+			hc_keeper_owe(hc_feed_take_unrepaired(line->feed));
+			if (hc_feed_take_doubt(line->feed))
+				hc_gap_owe("A transaction could not be applied as it was written.");
 			if (line->filling_since == 0 && line->filling->n_ops > 0)
 				line->filling_since = GetCurrentTimestamp();
+		}
+		if (line->fed == HC_FEED_MAPPED && !line->apply.in_flight)
+		{
+			look_for_owners(line);
+			hc_feed_go_on(line->feed);
+			line->fed = HC_FEED_MORE;
 		}
 		if (!line->apply.in_flight && is_due(line))
 		{
@@ -323,16 +479,24 @@ hc_pipeline_work(HcPipeline *line)
 			break;
 	}
 
-	if (hc_feed_take_doubt(line->feed))
-		owe_all("A transaction could not be applied as it was written.");
 	if (line->fed == HC_FEED_END && !line->apply.in_flight)
+	{
 		caught_up(line, flushed);
+		line->lacks_replicas = hc_replica_ask(line->db, line->conn);
+	}
+}
+
+TimestampTz
+hc_pipeline_wake_at(HcPipeline *line)
+{
+	return line->shed.state == HC_SHED_WAITING ? line->shed.retry_at : DT_NOEND;
 }
 
 bool
 hc_pipeline_is_idle(HcPipeline *line)
 {
-	return !line->apply.in_flight && !line->filling->open &&
+	return line->shed.state != HC_SHED_WAITING &&
+		!line->apply.in_flight && !line->filling->open &&
 		line->filling->n_transactions == 0 && line->filling->n_slots == 0;
 }
 
@@ -341,6 +505,9 @@ hc_pipeline_look(HcPipeline *line)
 {
 	HcWatermark mark;
 
+	/* the other database may have given up what we want */
+	if (hc_owner_any_foreign && GetCurrentTimestamp() >= line->owners_at)
+		look_for_owners(line);
 	hc_feed_watermark(line->feed, &mark);
 	line->idle_looks++;
 	if (line->lost ||
@@ -352,18 +519,26 @@ hc_pipeline_look(HcPipeline *line)
 	}
 	else
 	{
-		hc_apply_send(&line->apply, line->conn, NULL, line->key, NULL,
-					  line->acked_text);
+		hc_apply_send(&line->apply, line->conn, &line->fence, NULL, line->key,
+					  NULL, line->acked_text);
 		line->probing = true;
 	}
 	collect(line);
 }
 
 void
-hc_pipeline_forget(HcPipeline *line)
+hc_pipeline_leave(HcPipeline *line, bool forget)
 {
-	const char *argv[2] = {"UNLINK", line->key};
-	size_t		argvlen[2] = {6, strlen(line->key)};
+	StringInfoData wire;
 
-	hc_connection_command(line->conn, command_deadline(), 2, argv, argvlen);
+	if (line->conn == NULL)
+		return;
+	initStringInfo(&wire);
+	hc_wire_append_array(&wire, 4);
+	hc_wire_append_bulk(&wire, "UNLINK", 6);
+	hc_wire_append_bulk(&wire, line->key, strlen(line->key));
+	hc_wire_append_bulk(&wire, line->fence.lease_key, strlen(line->fence.lease_key));
+	hc_wire_append_bulk(&wire, line->fence.key, strlen(line->fence.key));
+	hc_fence_leave(&line->fence, line->conn, forget ? &wire : NULL);
+	pfree(wire.data);
 }

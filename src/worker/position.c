@@ -13,68 +13,77 @@
 #include "access/timeline.h"
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "executor/spi.h"
+#include "miscadmin.h"
+#include "replication/slot.h"
 #include "utils/memutils.h"
-#include "utils/pg_lsn.h"
 #include "utils/snapmgr.h"
+#include "worker/gap.h"
+#include "worker/installation.h"
 #include "worker/position.h"
 #include "worker/slot.h"
 
-/* Where the extension was created; invalid if that was in another database. */
+/* Where the extension was created; invalid: not known yet. */
 static XLogRecPtr created_lsn = InvalidXLogRecPtr;
 
-/*
- * The row is copied with the database by CREATE DATABASE ... TEMPLATE and by
- * pg_upgrade, hence the comparison.
- */
-static XLogRecPtr
-read_created_lsn(void)
+/* WAL before this position cannot be read; invalid: all of the slot's can. */
+static XLogRecPtr unreadable = InvalidXLogRecPtr;
+
+/* The slot was missing; nothing is known yet of the WAL that it had kept. */
+static bool slot_is_new = false;
+
+/* Reads the row of hybrid_cache.installation, or makes one for this database. */
+static void
+read_installation(void)
 {
-	XLogRecPtr	lsn = InvalidXLogRecPtr;
 	MemoryContext old = CurrentMemoryContext;
+	HcInstallation installation;
 
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	SPI_connect();
-	if (SPI_execute("SELECT i.created_lsn FROM hybrid_cache.installation i"
-					" WHERE i.database = (SELECT d.oid FROM pg_catalog.pg_database d"
-					"  WHERE d.datname = pg_catalog.current_database())"
-					" AND i.system = (SELECT s.system_identifier"
-					"  FROM pg_catalog.pg_control_system() s)",
-					true, 1) == SPI_OK_SELECT && SPI_processed == 1)
+	hc_installation_read(&installation);
+	hc_gap_set_unsettled(installation.unsettled);
+	if (installation.foreign != NULL)
 	{
-		bool		isnull;
-		Datum		value = SPI_getbinval(SPI_tuptable->vals[0],
-										  SPI_tuptable->tupdesc, 1, &isnull);
+		const char *reason = installation.foreign;
+		XLogRecPtr	here = GetXLogInsertRecPtr();
+		FullTransactionId open = hc_gap_open_now();
 
-		if (!isnull)
-			lsn = DatumGetLSN(value);
+		hc_installation_renew(&installation, here);
+		hc_gap_owe_here(reason, open);
 	}
-	SPI_finish();
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(old);
-	return lsn;
+	created_lsn = installation.created_lsn;
 }
 
 void
 hc_position_init(Oid database)
 {
-	bool		created;
+	HcSlotOrigin origin;
 
 	if (XLogRecPtrIsInvalid(created_lsn))
-	{
-		XLogRecPtr	lsn = read_created_lsn();
+		read_installation();
 
-		/* a position of the future comes from another server's past */
-		if (lsn <= GetXLogInsertRecPtr())
-			created_lsn = lsn;
-	}
-
-	hc_slot_open(database, &created);
-	if (created && !XLogRecPtrIsInvalid(created_lsn) &&
-		hc_slot_reserve(created_lsn))
+	origin = hc_slot_open(database);
+	if (origin != HC_SLOT_FOUND && hc_slot_reserve(created_lsn))
 		hc_slot_advance(created_lsn);
+	if (origin == HC_SLOT_MISSING)
+		slot_is_new = true;
+}
+
+void
+hc_position_skip(XLogRecPtr lsn)
+{
+	XLogRecPtr	restart;
+
+	if (MyReplicationSlot == NULL)
+		return;
+	restart = hc_slot_restart();
+
+	/* what the slot keeps should be there: so the hole is in it, maybe larger */
+	unreadable = (lsn < restart) ? restart : GetFlushRecPtr(NULL);
+	hc_slot_advance(unreadable);
 }
 
 /* Is everything that the watermark calls applied part of our own history? */
@@ -95,6 +104,31 @@ is_our_history(const HcWatermark *mark, TimeLineID timeline, XLogRecPtr flushed)
 	return mark->applied <= fork && mark->cut <= fork;
 }
 
+/*
+ * Goes on at that position, since what is before it cannot be read or need not
+ * be.
+ */
+static void
+begin_at(HcWatermark *mark, XLogRecPtr lsn)
+{
+	memset(mark, 0, sizeof(*mark));
+	mark->system = GetSystemIdentifier();
+	mark->database = MyDatabaseId;
+	mark->applied = mark->restart = lsn;
+}
+
+/* The slot had to be made anew though Redis has a watermark. */
+static void
+report_new_slot(const char *gap)
+{
+	ereport(LOG,
+			(errmsg("replication slot \"%s\" was dropped by somebody and has been made anew",
+					NameStr(MyReplicationSlot->data.name)),
+			 gap ? errdetail("WAL that it had kept is gone.") :
+			 errdetail("The WAL that it had kept is still there, so nothing is missing."),
+			 errhint("To do without the slot, drop the extension.")));
+}
+
 const char *
 hc_position_find(Oid database, const char *stored, size_t len,
 				 HcWatermark *mark)
@@ -103,34 +137,47 @@ hc_position_find(Oid database, const char *stored, size_t len,
 	const char *gap = NULL;
 	TimeLineID	timeline;
 	XLogRecPtr	flushed = GetFlushRecPtr(&timeline);
+	XLogRecPtr	first = Max(hc_slot_restart(), unreadable);
 
 	if (stored == NULL)
 	{
-		if (hc_slot_restart() != created_lsn)
+		if (first != created_lsn)
 			gap = "Redis has no watermark of this database.";
+		begin_at(mark, first);
 	}
 	else if (!hc_watermark_parse(stored, len, system, database, mark))
+	{
 		gap = "The watermark in Redis cannot be read.";
+		begin_at(mark, first);
+	}
 	else if (!is_our_history(mark, timeline, flushed))
+	{
 		gap = "The watermark in Redis is not of this server's history.";
+		begin_at(mark, first);
+	}
 	else if (mark->applied < created_lsn)
 	{
 		/* what a former installation still had to do is no concern of ours */
-		if (hc_slot_restart() != created_lsn)
+		if (first != created_lsn)
 			gap = "The WAL after the creation of the extension has been removed.";
+		begin_at(mark, first);
 	}
-	else if (!hc_slot_reserve(mark->restart))
-		gap = "The WAL after the watermark in Redis has been removed.";
 	else
 	{
-		mark->timeline = timeline;
-		return NULL;
-	}
+		if (mark->restart < unreadable)
+			gap = "WAL after the watermark in Redis could not be read.";
+		else if (!hc_slot_reserve(mark->restart))
+			gap = "The WAL after the watermark in Redis has been removed.";
+		if (slot_is_new)
+			report_new_slot(gap);
 
-	memset(mark, 0, sizeof(*mark));
-	mark->system = system;
-	mark->database = database;
+		/* what is known to be applied stays so, though what was open is lost */
+		if (gap != NULL && mark->applied < first)
+			begin_at(mark, first);
+		else if (gap != NULL)
+			mark->restart = first;
+	}
+	slot_is_new = false;
 	mark->timeline = timeline;
-	mark->applied = mark->restart = hc_slot_restart();
 	return gap;
 }

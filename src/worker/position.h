@@ -10,7 +10,8 @@
 /*
  * Opens the database's replication slot, as hc_slot_open(), and makes it begin
  * where the extension was created if it is new.  Needs to be called before
- * hc_position_find(); opens a transaction of its own.
+ * hc_position_find(); opens transactions of its own, in one of which everything
+ * is owed if this database is a copy of another one.
  */
 extern void hc_position_init(Oid database);
 
@@ -21,5 +22,11 @@ extern void hc_position_init(Oid database);
  */
 extern const char *hc_position_find(Oid database, const char *stored,
 									size_t len, HcWatermark *mark);
+
+/*
+ * WAL at or after lsn cannot be read: hc_position_find() is to go on after it,
+ * and calls that a gap.
+ */
+extern void hc_position_skip(XLogRecPtr lsn);
 
 #endif							/* HC_POSITION_H */

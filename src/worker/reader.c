@@ -18,6 +18,7 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "access/xlogutils.h"
+#include "broken.h"
 #include "catalog/pg_control.h"
 #include "shmem.h"
 #include "utils/memutils.h"
@@ -264,6 +265,9 @@ remember(HcReader *reader, const char *payload, size_t len)
 	}
 	if (record.n_before != (uint64) txn->n_messages)
 		txn->damaged = true;
+	txn->window = record.window;
+	txn->window_mapping = record.mapping;
+	txn->marker = record.marker;
 	if (txn->n_messages == txn->max_messages)
 	{
 		txn->max_messages *= 2;
@@ -282,6 +286,7 @@ remember(HcReader *reader, const char *payload, size_t len)
 		reader->kept += len;
 	}
 
+	txn->mapped |= record.mapped;
 	txn->n_ops += record.n_ops;
 	txn->n_bytes += len;
 	look_at_ops(txn, &record);
@@ -396,6 +401,20 @@ read_xact(HcReader *reader)
 	return NULL;
 }
 
+/* The transaction of a change record, for builds that do not wait for its end. */
+static HcTransaction *
+finish_early(HcReader *reader, const char *payload, size_t len)
+{
+	HcRecord	record;
+
+	if ((hc_breaks(HC_BREAK_COMMIT) || hc_breaks(HC_BREAK_FLUSH)) &&
+		hc_record_decode(payload, len, &record) &&
+		(hc_breaks(HC_BREAK_COMMIT) ||
+		 (record.closing && TransactionIdDidCommit(record.xid))))
+		return finish(reader, record.xid);
+	return NULL;
+}
+
 /* What the record at hand tells; a transaction if it ends one of ours. */
 static HcTransaction *
 read_record(HcReader *reader)
@@ -407,9 +426,10 @@ read_record(HcReader *reader)
 	switch (XLogRecGetRmid(state))
 	{
 		case RM_LOGICALMSG_ID:
-			if (hc_record_is_ours(state, reader->database, &payload, &len))
-				remember(reader, payload, len);
-			break;
+			if (!hc_record_is_ours(state, reader->database, &payload, &len))
+				break;
+			remember(reader, payload, len);
+			return finish_early(reader, payload, len);
 		case RM_XACT_ID:
 			return read_xact(reader);
 		case RM_XLOG_ID:

@@ -27,6 +27,10 @@ typedef struct HcTransaction
 	dlist_node	node;			/* of the reader's list while it is open */
 	bool		prepared;
 	bool		damaged;		/* some of its records are missing */
+	bool		mapped;			/* it made or dropped a mapping */
+	uint64		window;			/* of the keeper; 0: not its transaction */
+	Oid			window_mapping;
+	bool		marker;			/* the window begins here */
 	bool		has_sets;		/* maybe: ops taken back count as well */
 	bool		has_removals;	/* that name a row version; maybe as above */
 	XLogRecPtr	first_lsn;		/* start of its first record */

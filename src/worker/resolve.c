@@ -4,14 +4,24 @@
  *
  * Rows can hand an entry on to each other within a transaction (UPDATE t SET id
  * = id + 1), and the removal by the old owner may come after the set by the new
- * one, batches later.  Only an entry that is both set and removed can be
- * concerned.  So the first pass puts the removed entries into a Bloom filter,
- * and the second one follows just the sets that the filter knows: a set is
- * void when its version ends, and a removal while other sets hold.  A bulk
- * update that removes some entries and sets others needs no memory per row.
+ * one, batches later.  Only an entry that is removed after it was set can be
+ * concerned: a table that is emptied and filled again is not.  So the first
+ * pass puts the entries that are set into a Bloom filter, and those of them
+ * that are removed later into a second one.  The second pass follows just the
+ * entries that this one knows: a set is void when its version ends, and a
+ * removal while other sets hold.  A bulk update that removes some entries and
+ * sets others needs no memory per row.
  *
- * What remains, entries that really change hands, is limited to MAX_ENTRIES per
- * transaction.  Beyond that removals count.
+ * Of the entries that remain, the last MAX_ENTRIES are remembered, since rows
+ * that hand on their keys mostly do so to their neighbours.  An entry that was
+ * forgotten and comes again is missed.  The missed ones are followed once more,
+ * from the first op on, as many passes as it takes to remember all of them.
+ *
+ * Arrivals (op.h) are not followed here: they count only within a batch.
+ *
+ * When that would be too many passes, the resolution is not complete: some
+ * removals count that should be void, and their entries are missing in Redis
+ * until they are compared with their table.
  */
 #include "postgres.h"
 
@@ -22,8 +32,19 @@
 #include "worker/stream.h"
 
 #define FILTER_KB		8192
-#define MAX_ENTRIES		(512 * 1024)
-#define MAX_VOID		(1024 * 1024)
+#define MAX_ENTRIES		(64 * 1024)
+
+/* Passes for those that were missed. */
+#define MAX_PASSES		32
+
+/* Sets that hold at a time, of all entries: many of one entry are a mistake. */
+#define MAX_OWNERS		(256 * 1024)
+
+/* Steps along the owners of entries; more would take minutes. */
+#define MAX_STEPS		(100 * 1000 * 1000)
+
+/* Which ops are void is a bitmap in pieces, most of which do not exist. */
+#define PIECE_BITS		65536
 
 /* 128 bits stand for an entry: two of them will not meet by chance. */
 typedef struct Print
@@ -63,10 +84,18 @@ struct HcResolution
 {
 	MemoryContext context;
 	bool		complete;
-	uint64	   *voids;			/* numbers of void ops, ascending */
-	int			n_voids;
-	int			max_voids;
-	int			next;			/* the first that was not asked for yet */
+	uint64	  **voids;			/* bitmaps of PIECE_BITS ops each; NULL: none void */
+	uint64		n_pieces;
+
+	/* while it is made */
+	owners_hash *owners;
+	Print	   *ring;			/* the entries in owners, in the order they came */
+	uint64		n_entries;		/* that ever came */
+	bloom_filter *forgotten;	/* entries; NULL: none */
+	bloom_filter *missed;		/* those of them that came again; NULL: none */
+	uint64		n_missed;
+	int			n_owners;
+	int64		n_steps;
 };
 
 static Print
@@ -95,13 +124,48 @@ is_versioned_removal(const HcOp *op)
 static void
 add_void(HcResolution *resolution, uint64 number)
 {
-	if (resolution->n_voids == resolution->max_voids)
+	uint64	  **piece;
+	uint64		bit = number % PIECE_BITS;
+
+	/* pieces of a damaged transaction are missing */
+	if (number / PIECE_BITS >= resolution->n_pieces)
+		return;
+	piece = &resolution->voids[number / PIECE_BITS];
+	if (*piece == NULL)
+		*piece = MemoryContextAllocZero(resolution->context, PIECE_BITS / 8);
+	(*piece)[bit / 64] |= UINT64CONST(1) << (bit % 64);
+}
+
+/* What was found out about this op was not all. */
+static void
+remove_void(HcResolution *resolution, uint64 number)
+{
+	uint64	   *piece = NULL;
+	uint64		bit = number % PIECE_BITS;
+
+	if (number / PIECE_BITS < resolution->n_pieces)
+		piece = resolution->voids[number / PIECE_BITS];
+	if (piece != NULL)
+		piece[bit / 64] &= ~(UINT64CONST(1) << (bit % 64));
+}
+
+static void
+free_owner(HcResolution *resolution, Owner *owner)
+{
+	pfree(owner);
+	resolution->n_owners--;
+}
+
+static void
+free_owners(HcResolution *resolution, OwnerElement *entry)
+{
+	while (entry->last != NULL)
 	{
-		resolution->max_voids *= 2;
-		resolution->voids = repalloc_huge(resolution->voids,
-										  resolution->max_voids * sizeof(uint64));
+		Owner	   *owner = entry->last;
+
+		entry->last = owner->older;
+		free_owner(resolution, owner);
 	}
-	resolution->voids[resolution->n_voids++] = number;
 }
 
 /* The set of the version that ends is void; false if there is none. */
@@ -114,21 +178,24 @@ take_back(HcResolution *resolution, OwnerElement *entry, const HcVersion *ended)
 	{
 		Owner	   *owner = *link;
 
+		resolution->n_steps++;
 		if (!hc_op_ends(ended, &owner->version))
 			continue;
 		add_void(resolution, owner->number);
 		*link = owner->older;
-		pfree(owner);
+		free_owner(resolution, owner);
 		return true;
 	}
 	return false;
 }
 
 static void
-add_owner(OwnerElement *entry, const HcOp *op, uint64 number)
+add_owner(HcResolution *resolution, OwnerElement *entry, const HcOp *op,
+		  uint64 number)
 {
 	Owner	   *owner = palloc(sizeof(Owner));
 
+	resolution->n_owners++;
 	owner->version = op->version;
 	owner->number = number;
 	owner->older = entry->last;
@@ -150,10 +217,10 @@ follow_op(HcResolution *resolution, OwnerElement *entry, const HcOp *op,
 		if (hc_op_replaced(op, &replaced) &&
 			!take_back(resolution, entry, &replaced))
 			entry->over = true;
-		add_owner(entry, op, number);
+		add_owner(resolution, entry, op, number);
 	}
 	else if (!is_versioned_removal(op))
-		entry->last = NULL;		/* whatever was set before, it goes */
+		free_owners(resolution, entry); /* whatever was set before, it goes */
 	else
 	{
 		bool		taken = take_back(resolution, entry, &op->version);
@@ -165,25 +232,31 @@ follow_op(HcResolution *resolution, OwnerElement *entry, const HcOp *op,
 	}
 }
 
-static int
-compare_numbers(const void *a, const void *b)
+static bool
+filter_has(bloom_filter *filter, const Print *print)
 {
-	uint64		left = *(const uint64 *) a;
-	uint64		right = *(const uint64 *) b;
-
-	return (left > right) - (left < right);
+	return filter != NULL &&
+		!bloom_lacks_element(filter, (unsigned char *) print, sizeof(Print));
 }
 
-/* Follows the owners of the entries in the filter. */
 static void
-follow(HcResolution *resolution, HcReader *reader, HcTransaction *txn,
-	   bloom_filter *removed)
+filter_add(bloom_filter *filter, const Print *print)
 {
-	MemoryContext context = AllocSetContextCreate(resolution->context,
-												  "hybrid_cache owners",
-												  ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(context);
-	owners_hash *owners = owners_create(context, 256, NULL);
+	bloom_add_element(filter, (unsigned char *) print, sizeof(Print));
+}
+
+static bloom_filter *
+filter_create(HcTransaction *txn)
+{
+	return bloom_create((int64) Min(txn->n_ops, PG_INT32_MAX), FILTER_KB, 0);
+}
+
+/* The entries that are removed after they were set, and maybe others. */
+static bloom_filter *
+find_contested(HcReader *reader, HcTransaction *txn)
+{
+	bloom_filter *set = filter_create(txn);
+	bloom_filter *contested = filter_create(txn);
 	HcStream	stream;
 	HcOp		op;
 	uint64		number;
@@ -191,34 +264,177 @@ follow(HcResolution *resolution, HcReader *reader, HcTransaction *txn,
 	hc_stream_begin(&stream, reader, txn);
 	while (hc_stream_next(&stream, &op, &number))
 	{
-		Print		print = print_of(&op);
-		OwnerElement *entry = owners_lookup(owners, print);
+		Print		print;
 
+		if (hc_op_is_removal(op.kind) && !is_versioned_removal(&op))
+			continue;
+		print = print_of(&op);
+		if (!hc_op_is_removal(op.kind))
+			filter_add(set, &print);
+		else if (!op.arrived && filter_has(set, &print))
+			filter_add(contested, &print);
+	}
+	bloom_free(set);
+	return contested;
+}
+
+/* A new entry to be followed; the oldest one makes room for it. */
+static OwnerElement *
+add_entry(HcResolution *resolution, HcTransaction *txn, Print print)
+{
+	Print	   *place = &resolution->ring[resolution->n_entries % MAX_ENTRIES];
+	OwnerElement *entry;
+	bool		found;
+
+	if (resolution->n_entries >= MAX_ENTRIES)
+	{
+		entry = owners_lookup(resolution->owners, *place);
+		if (entry != NULL)
+		{
+			if (resolution->forgotten == NULL)
+				resolution->forgotten = filter_create(txn);
+			filter_add(resolution->forgotten, place);
+			free_owners(resolution, entry);
+			owners_delete(resolution->owners, *place);
+		}
+	}
+	*place = print;
+	resolution->n_entries++;
+	entry = owners_insert(resolution->owners, print, &found);
+	entry->last = NULL;
+	entry->over = false;
+	return entry;
+}
+
+/* The entry will be followed in another pass. */
+static void
+miss(HcResolution *resolution, HcTransaction *txn, const Print *print)
+{
+	if (filter_has(resolution->missed, print))
+		return;
+	if (resolution->missed == NULL)
+		resolution->missed = filter_create(txn);
+	filter_add(resolution->missed, print);
+	resolution->n_missed++;
+}
+
+/* Is it too much?  Then the resolution stays incomplete. */
+static bool
+is_exhausted(HcResolution *resolution)
+{
+	if (resolution->n_owners > MAX_OWNERS || resolution->n_steps > MAX_STEPS ||
+		resolution->owners->members > 2 * MAX_ENTRIES)
+		resolution->complete = false;
+	return !resolution->complete;
+}
+
+/* Follows the owners of the entries in the filter. */
+static void
+follow(HcResolution *resolution, HcReader *reader, HcTransaction *txn,
+	   bloom_filter *contested)
+{
+	HcStream	stream;
+	HcOp		op;
+	uint64		number;
+
+	hc_stream_begin(&stream, reader, txn);
+	while (!is_exhausted(resolution) && hc_stream_next(&stream, &op, &number))
+	{
+		Print		print = print_of(&op);
+		OwnerElement *entry = owners_lookup(resolution->owners, print);
+
+		if (op.arrived)
+			continue;
 		if (entry == NULL)
 		{
-			bool		found;
-
-			if (hc_op_is_removal(op.kind) ||
-				bloom_lacks_element(removed, (unsigned char *) &print,
-									sizeof(print)))
+			if (!filter_has(contested, &print))
 				continue;
-			entry = owners_insert(owners, print, &found);
+			if (filter_has(resolution->forgotten, &print))
+			{
+				miss(resolution, txn, &print);
+				continue;
+			}
+			if (hc_op_is_removal(op.kind))
+				continue;
+			entry = add_entry(resolution, txn, print);
+		}
+		follow_op(resolution, entry, &op, number);
+		if (entry->last == NULL)
+			owners_delete(resolution->owners, print);
+	}
+}
+
+/* Follows those of the missed entries whose turn it is in this pass. */
+static void
+follow_missed(HcResolution *resolution, HcReader *reader, HcTransaction *txn,
+			  uint64 pass, uint64 n_passes)
+{
+	HcStream	stream;
+	HcOp		op;
+	uint64		number;
+
+	hc_stream_begin(&stream, reader, txn);
+	while (!is_exhausted(resolution) && hc_stream_next(&stream, &op, &number))
+	{
+		Print		print = print_of(&op);
+		OwnerElement *entry;
+		bool		found;
+
+		if (op.arrived || print.b % n_passes != pass ||
+			!filter_has(resolution->missed, &print))
+			continue;
+		remove_void(resolution, number);
+		entry = owners_lookup(resolution->owners, print);
+		if (entry == NULL)
+		{
+			if (hc_op_is_removal(op.kind))
+				continue;
+			entry = owners_insert(resolution->owners, print, &found);
 			entry->last = NULL;
 			entry->over = false;
 		}
 		follow_op(resolution, entry, &op, number);
 		if (entry->last == NULL)
-			owners_delete(owners, print);
-
-		if (owners->members > MAX_ENTRIES || resolution->n_voids > MAX_VOID)
-		{
-			resolution->complete = false;
-			break;
-		}
+			owners_delete(resolution->owners, print);
 	}
-	MemoryContextSwitchTo(old);
-	MemoryContextDelete(context);
-	qsort(resolution->voids, resolution->n_voids, sizeof(uint64), compare_numbers);
+}
+
+/* Forgets all entries, for another pass. */
+static void
+forget_all(HcResolution *resolution)
+{
+	owners_iterator iterator;
+	OwnerElement *entry;
+
+	owners_start_iterate(resolution->owners, &iterator);
+	while ((entry = owners_iterate(resolution->owners, &iterator)) != NULL)
+		free_owners(resolution, entry);
+	owners_reset(resolution->owners);
+}
+
+/* All passes. */
+static void
+resolve(HcResolution *resolution, HcReader *reader, HcTransaction *txn)
+{
+	bloom_filter *contested = find_contested(reader, txn);
+	uint64		n_passes;
+	uint64		pass;
+
+	follow(resolution, reader, txn, contested);
+	bloom_free(contested);
+	if (resolution->missed == NULL)
+		return;
+
+	bloom_free(resolution->forgotten);
+	resolution->forgotten = NULL;
+	n_passes = resolution->n_missed / MAX_ENTRIES + 1;
+	if (n_passes > MAX_PASSES)
+		resolution->complete = false;
+	for (pass = 0; pass < n_passes && resolution->complete; pass++)
+	{
+		forget_all(resolution);
+		follow_missed(resolution, reader, txn, pass, n_passes);
+	}
 }
 
 HcResolution *
@@ -227,32 +443,25 @@ hc_resolve_transaction(HcReader *reader, HcTransaction *txn)
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
 												  "hybrid_cache resolution",
 												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext making = AllocSetContextCreate(context,
+												 "hybrid_cache owners",
+												 ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	HcResolution *resolution = palloc0(sizeof(HcResolution));
-	bloom_filter *removed;
-	HcStream	stream;
-	HcOp		op;
-	uint64		number;
 
 	resolution->context = context;
 	resolution->complete = true;
-	resolution->max_voids = 64;
-	resolution->voids = palloc(resolution->max_voids * sizeof(uint64));
+	resolution->n_pieces = txn->n_ops / PIECE_BITS + 1;
+	resolution->voids = MemoryContextAllocExtended(context,
+												   resolution->n_pieces * sizeof(uint64 *),
+												   MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 
-	removed = bloom_create((int64) Min(txn->n_ops, PG_INT32_MAX), FILTER_KB, 0);
-	hc_stream_begin(&stream, reader, txn);
-	while (hc_stream_next(&stream, &op, &number))
-	{
-		if (is_versioned_removal(&op))
-		{
-			Print		print = print_of(&op);
-
-			bloom_add_element(removed, (unsigned char *) &print, sizeof(print));
-		}
-	}
-	follow(resolution, reader, txn, removed);
-	bloom_free(removed);
+	MemoryContextSwitchTo(making);
+	resolution->owners = owners_create(making, 256, NULL);
+	resolution->ring = palloc(MAX_ENTRIES * sizeof(Print));
+	resolve(resolution, reader, txn);
 	MemoryContextSwitchTo(old);
+	MemoryContextDelete(making);
 	return resolution;
 }
 
@@ -265,11 +474,12 @@ hc_resolve_free(HcResolution *resolution)
 bool
 hc_resolve_is_void(HcResolution *resolution, uint64 number)
 {
-	while (resolution->next < resolution->n_voids &&
-		   resolution->voids[resolution->next] < number)
-		resolution->next++;
-	return resolution->next < resolution->n_voids &&
-		resolution->voids[resolution->next] == number;
+	const uint64 *piece = NULL;
+	uint64		bit = number % PIECE_BITS;
+
+	if (number / PIECE_BITS < resolution->n_pieces)
+		piece = resolution->voids[number / PIECE_BITS];
+	return piece != NULL && (piece[bit / 64] >> (bit % 64) & 1) != 0;
 }
 
 bool

@@ -17,10 +17,7 @@ extern HcResolution *hc_resolve_transaction(HcReader *reader,
 											HcTransaction *txn);
 extern void hc_resolve_free(HcResolution *resolution);
 
-/*
- * Is the op with this number void?  To be asked in ascending order of
- * numbers.
- */
+/* Is the op with this number void? */
 extern bool hc_resolve_is_void(HcResolution *resolution, uint64 number);
 
 /*

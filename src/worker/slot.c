@@ -30,14 +30,33 @@ slot_name(Oid database, char *name)
 	snprintf(name, NAMEDATALEN, SLOT_PREFIX "%u", database);
 }
 
-void
-hc_slot_open(Oid database, bool *created)
+/* Is the slot at hand one that keeps WAL? */
+static bool
+is_valid(void)
 {
+	if (SlotIsLogical(MyReplicationSlot))
+	{
+		char	   *name = pstrdup(NameStr(MyReplicationSlot->data.name));
+
+		ReplicationSlotRelease();
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("replication slot \"%s\" is a logical one", name),
+				 errdetail("A physical slot of that name belongs to hybrid_cache."),
+				 errhint("Drop it with pg_drop_replication_slot().")));
+	}
+	return !XLogRecPtrIsInvalid(hc_slot_restart()) &&
+		!hc_compat_slot_is_invalidated(MyReplicationSlot);
+}
+
+HcSlotOrigin
+hc_slot_open(Oid database)
+{
+	HcSlotOrigin origin = HC_SLOT_MISSING;
 	char		name[NAMEDATALEN];
 
 	slot_name(database, name);
 	CheckSlotRequirements();
-	*created = false;
 
 	if (MyReplicationSlot == NULL &&
 		SearchNamedReplicationSlot(name, true) != NULL)
@@ -45,18 +64,21 @@ hc_slot_open(Oid database, bool *created)
 
 	if (MyReplicationSlot != NULL)
 	{
-		if (!XLogRecPtrIsInvalid(hc_slot_restart()))
-			return;
-
-		/* max_slot_wal_keep_size took its WAL, or it never had any */
+		if (is_valid())
+			return HC_SLOT_FOUND;
+		ereport(LOG,
+				(errmsg("replication slot \"%s\" was invalidated by PostgreSQL and is made anew",
+						name),
+				 errhint("To let it keep more WAL while Redis is away, increase max_slot_wal_keep_size.")));
 		hc_slot_drop(database);
+		origin = HC_SLOT_INVALIDATED;
 	}
 
 	hc_compat_slot_create(name);
 	ReplicationSlotReserveWal();
 	ReplicationSlotMarkDirty();
 	ReplicationSlotSave();
-	*created = true;
+	return origin;
 }
 
 XLogRecPtr
@@ -90,6 +112,32 @@ hc_slot_advance(XLogRecPtr lsn)
 		return;
 	set_restart(lsn);
 	ReplicationSlotSave();
+}
+
+bool
+hc_slot_advance_unused(Oid database, XLogRecPtr lsn)
+{
+	char		name[NAMEDATALEN];
+	ReplicationSlot *slot;
+	XLogRecPtr	old;
+	pid_t		owner;
+
+	slot_name(database, name);
+	slot = SearchNamedReplicationSlot(name, true);
+	if (slot == NULL)
+		return false;
+	SpinLockAcquire(&slot->mutex);
+	owner = slot->active_pid;
+	old = slot->data.restart_lsn;
+	SpinLockRelease(&slot->mutex);
+	if (owner != 0 || XLogRecPtrIsInvalid(old) ||
+		lsn / wal_segment_size <= old / wal_segment_size)
+		return false;
+
+	hc_compat_slot_acquire(name);
+	hc_slot_advance(lsn);
+	ReplicationSlotRelease();
+	return true;
 }
 
 /* Is the segment that holds lsn still there? */

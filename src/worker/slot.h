@@ -12,18 +12,33 @@
 #include "access/xlogdefs.h"
 #include "nodes/pg_list.h"
 
+/* A slot that was not found is made. */
+typedef enum HcSlotOrigin
+{
+	HC_SLOT_FOUND,
+	HC_SLOT_MISSING,
+	HC_SLOT_INVALIDATED			/* by PostgreSQL; the log says so */
+} HcSlotOrigin;
+
 /*
- * Acquires the database's slot, making it if there is none (*created).  A slot
- * that PostgreSQL has invalidated is made anew.  Raises when there is none to
- * be had: wal_level, max_replication_slots, another process has it.
+ * Acquires the database's slot, or makes it.  Raises when there is none to be
+ * had: wal_level, max_replication_slots, another process has it, somebody made
+ * one of that name for something else.
  */
-extern void hc_slot_open(Oid database, bool *created);
+extern HcSlotOrigin hc_slot_open(Oid database);
 
 /* From here on the WAL is kept. */
 extern XLogRecPtr hc_slot_restart(void);
 
 /* WAL before lsn is not needed any more.  Does nothing if lsn is not later. */
 extern void hc_slot_advance(XLogRecPtr lsn);
+
+/*
+ * The same for the slot of any database, unless a process uses it; returns
+ * whether it was moved, by a whole segment at least.  The caller has no slot
+ * open.
+ */
+extern bool hc_slot_advance_unused(Oid database, XLogRecPtr lsn);
 
 /*
  * Makes sure that WAL from lsn on is there and stays: moves the slot back if it

@@ -29,15 +29,23 @@
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/pidfile.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#include "worker/gap.h"
+#include "worker/keeper.h"
 #include "worker/pipeline.h"
+#include "worker/position.h"
+#include "worker/retention.h"
 #include "worker/slot.h"
 #include "worker/sync.h"
 
 /* After a failure: wait this long, then twice as long, up to the most. */
 #define RETRY_FIRST_MS		100
 #define RETRY_MOST_MS		5000
+
+/* So often damaged WAL is looked at before it is given up. */
+#define WAL_ATTEMPTS		3
 
 /* What is looked after when there is nothing to apply. */
 #define TICK_MS				1000
@@ -68,6 +76,8 @@ typedef struct HcSync
 	TimestampTz retry_at;		/* not connected: try again then */
 	int			retry_ms;
 	int			failures;		/* since something worked */
+	int			wal_failures;	/* the same for errors in reading WAL */
+	bool		homeless;		/* it was said that there is no redis_url */
 	char	   *problem;		/* the message that was logged last */
 
 	XLogRecPtr	retire_lsn;		/* the extension is gone: apply up to there and end */
@@ -108,14 +118,34 @@ succeeded(HcSync *sync)
 				 errdetail_plural("There was %d failure.",
 								  "There were %d failures.",
 								  sync->failures, sync->failures)));
+	pg_atomic_write_u32(&sync->db->failing, 0);
 	sync->line->answered = false;
 	sync->failures = 0;
+	sync->wal_failures = 0;
 	sync->retry_ms = 0;
+	hc_gap_forget();
 	if (sync->problem != NULL)
 	{
 		pfree(sync->problem);
 		sync->problem = NULL;
 	}
+}
+
+/*
+ * WAL could not be read from lsn on.  If it is gone, or stays damaged, the
+ * worker goes on after it.  Returns what an administrator should know.
+ */
+static const char *
+skip_wal(HcSync *sync, int sqlerrcode, XLogRecPtr lsn)
+{
+	if (sqlerrcode != ERRCODE_UNDEFINED_FILE &&
+		sqlerrcode != ERRCODE_DATA_CORRUPTED)
+		return NULL;
+	sync->wal_failures++;
+	if (sqlerrcode == ERRCODE_UNDEFINED_FILE ||
+		sync->wal_failures >= WAL_ATTEMPTS)
+		hc_position_skip(lsn);
+	return "Only PostgreSQL may remove or change files in pg_wal. The worker goes on after what cannot be read, and every mapping must be compared with its table.";
 }
 
 /*
@@ -126,6 +156,8 @@ static void
 recover(HcSync *sync)
 {
 	ErrorData  *error;
+	XLogRecPtr	failed_at;
+	const char *hint = NULL;
 
 	MemoryContextSwitchTo(TopMemoryContext);
 	error = CopyErrorData();
@@ -137,13 +169,20 @@ recover(HcSync *sync)
 	pgstat_report_wait_end();
 	UnlockBuffers();
 	AbortOutOfAnyTransaction();
+	failed_at = hc_pipeline_failed_at(sync->line);
 	hc_pipeline_close(sync->line);
 	sync->line->answered = false;
 	RESUME_INTERRUPTS();
 
-	/* WAL that the slot should have kept is not there: a new slot begins anew */
-	if (error->sqlerrcode == ERRCODE_UNDEFINED_FILE)
-		hc_slot_drop(MyDatabaseId);
+	if (sync->line->reopen)
+	{
+		sync->line->reopen = false;
+		sync->retry_at = 0;
+		FreeErrorData(error);
+		return;
+	}
+	if (!XLogRecPtrIsInvalid(failed_at))
+		hint = skip_wal(sync, error->sqlerrcode, failed_at);
 
 	sync->retry_ms = Min(Max(RETRY_FIRST_MS, sync->retry_ms * 2), RETRY_MOST_MS);
 	sync->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
@@ -151,6 +190,9 @@ recover(HcSync *sync)
 	sync->failures++;
 	hc_shmem_count(HC_COUNT_RECONNECTS, 1);
 	hc_shmem_set_error(sync->db, error->message);
+	pg_atomic_write_u32(&sync->db->failing, 1);
+	if (error->sqlerrcode == ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION)
+		hc_breaker_failed(&sync->db->breaker, error->message, false, false);
 
 	/* once per change of state, not once per attempt */
 	if (sync->problem == NULL || strcmp(sync->problem, error->message) != 0)
@@ -164,11 +206,44 @@ recover(HcSync *sync)
 						MyBgworkerEntry->bgw_name, error->message),
 				 error->detail ? errdetail_internal("%s", error->detail) : 0,
 				 error->hint ? errhint("%s", error->hint) :
+				 hint ? errhint("%s", hint) :
 				 error->sqlerrcode == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE ?
 				 errhint("The sync worker needs wal_level = replica or higher, and max_replication_slots.") :
 				 0));
 	}
 	FreeErrorData(error);
+}
+
+/* Does the server shut down?  It says so in its lock file. */
+static bool
+server_stops(void)
+{
+	char		line[1024];
+	int			number = 1;
+	bool		stops = false;
+	FILE	   *file = fopen("postmaster.pid", "r");
+
+	if (file == NULL)
+		return false;
+	while (fgets(line, sizeof(line), file) != NULL)
+	{
+		if (number++ == LOCK_FILE_LINE_PM_STATUS)
+			stops = strncmp(line, PM_STATUS_STOPPING, strlen(PM_STATUS_STOPPING)) == 0;
+	}
+	fclose(file);
+	return stops;
+}
+
+/*
+ * This process ends.  If the whole server does, another copy of the database may
+ * go on at once; otherwise the next worker does, and until then the lease keeps
+ * copies out.
+ */
+static void
+sync_exit(int code, Datum arg)
+{
+	if (server_stops())
+		hc_pipeline_leave((HcPipeline *) DatumGetPointer(arg), false);
 }
 
 /* Ends this worker; the launcher starts another one. */
@@ -193,21 +268,6 @@ begin_to_retire(HcSync *sync)
 												  RETIRE_MS);
 }
 
-/* Takes the watermark out of Redis; that it stays there harms nobody. */
-static void
-forget_watermark(HcSync *sync)
-{
-	PG_TRY();
-	{
-		hc_pipeline_forget(sync->line);
-	}
-	PG_CATCH();
-	{
-		recover(sync);
-	}
-	PG_END_TRY();
-}
-
 /* Ends this worker for good, if it has nothing left to do. */
 static void
 retire(HcSync *sync)
@@ -218,7 +278,7 @@ retire(HcSync *sync)
 	if (!done && sync->line->conn != NULL && GetCurrentTimestamp() < sync->retire_by)
 		return;
 	if (done)
-		forget_watermark(sync);
+		hc_pipeline_leave(sync->line, true);
 	hc_slot_drop(MyDatabaseId);
 	hc_shmem_release(MyDatabaseId);
 	ereport(LOG,
@@ -238,12 +298,15 @@ obey(HcSync *sync)
 		ProcessConfigFile(PGC_SIGHUP);
 		if (strcmp(hc_redis_url ? hc_redis_url : "", sync->url) != 0)
 		{
+			hc_pipeline_leave(sync->line, false);
 			hc_pipeline_close(sync->line);
 			pfree(sync->url);
 			sync->url = MemoryContextStrdup(TopMemoryContext,
 											hc_redis_url ? hc_redis_url : "");
 			sync->retry_at = 0;
 			sync->retry_ms = 0;
+			/* nothing is known about that Redis */
+			memset(&sync->line->acked, 0, sizeof(sync->line->acked));
 		}
 	}
 	if (sync->db->aside_until != 0 && hc_shmem_is_aside(MyDatabaseId))
@@ -274,16 +337,27 @@ tick(HcSync *sync)
 	exists = extension_exists();
 	if (!exists && sync->ticks % TICKS_PER_CHECK == 0)
 		begin_to_retire(sync);
-	if (sync->line->conn != NULL)
-	{
-		/* WAL goes by whole segments, and each move is an fsync */
-		if (sync->line->acked.restart / wal_segment_size >
-			hc_slot_restart() / wal_segment_size)
-			hc_slot_advance(sync->line->acked.restart);
-		if (hc_pipeline_is_idle(sync->line))
-			hc_pipeline_look(sync->line);
-	}
+	if (exists && sync->line->conn != NULL && sync->ticks % TICKS_PER_CHECK == 0)
+		hc_keeper_call();
+	hc_retention_apply(sync->line);
+	hc_gap_look();
+	if (sync->line->conn != NULL && hc_pipeline_is_idle(sync->line))
+		hc_pipeline_look(sync->line);
 	pgstat_report_stat(false);
+}
+
+/* There is no Redis, and WAL is kept for it all the same: once per change. */
+static void
+say_homeless(HcSync *sync)
+{
+	if (sync->homeless)
+		return;
+	sync->homeless = true;
+	ereport(LOG,
+			(errmsg("%s has no Redis server, since hybrid_cache.redis_url is empty",
+					MyBgworkerEntry->bgw_name),
+			 errdetail("WAL with changes is kept for it."),
+			 errhint("Set hybrid_cache.redis_url, or drop the extension in this database.")));
 }
 
 static void
@@ -295,8 +369,16 @@ turn(HcSync *sync)
 		{
 			hc_pipeline_open(sync->line, sync->url);
 			if (sync->line->conn == NULL)
+			{
+				say_homeless(sync);
 				sync->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 															 RETRY_MOST_MS);
+			}
+			else
+			{
+				sync->homeless = false;
+				hc_keeper_call();
+			}
 		}
 		if (sync->line->conn != NULL)
 			hc_pipeline_work(sync->line);
@@ -374,9 +456,12 @@ wait_for_news(HcSync *sync)
 
 	if (sync->line->fed == HC_FEED_MORE || gather(sync, now))
 		return;
+	timeout = Min(timeout, milliseconds_until(now, hc_pipeline_wake_at(sync->line)));
 	if (sync->line->fed == HC_FEED_HELD)
 		timeout = Min(timeout, HELD_MS);
 	if (hc_feed_must_poll(sync->line->feed))
+		timeout = Min(timeout, POLL_MS);
+	if (sync->line->lacks_replicas)
 		timeout = Min(timeout, POLL_MS);
 	if (sync->line->apply.in_flight)
 	{
@@ -417,6 +502,10 @@ hc_sync_main(Datum arg)
 	SetConfigOption("search_path", "pg_catalog", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("statement_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("lock_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_isolation", "read committed", PGC_SUSET,
+					PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_read_only", "off", PGC_SUSET,
+					PGC_S_OVERRIDE);
 	/* its own few rows need not wait for a standby */
 	SetConfigOption("synchronous_commit", "local", PGC_SUSET, PGC_S_OVERRIDE);
 
@@ -440,6 +529,7 @@ hc_sync_main(Datum arg)
 								   hc_redis_url ? hc_redis_url : "");
 	MemoryContextSwitchTo(TopMemoryContext);
 	sync.line = hc_pipeline_create(sync.db);
+	before_shmem_exit(sync_exit, PointerGetDatum(sync.line));
 	turn_context = AllocSetContextCreate(TopMemoryContext, "hybrid_cache turn",
 										 ALLOCSET_DEFAULT_SIZES);
 	pgstat_report_activity(STATE_IDLE, NULL);

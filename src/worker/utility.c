@@ -15,6 +15,8 @@
 
 #include "access/htup_details.h"
 #include "access/xact.h"
+#include "access/xlog.h"
+#include "capture/synchronous.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
@@ -54,6 +56,7 @@ static bool created_extension = false;
 static bool is_ours = false;	/* ... and it is this one */
 static bool dropped_extension = false;
 static bool databases_changed = false;
+static bool committed_prepared = false;
 static List *settings_changed = NIL;	/* databases; in TopTransactionContext */
 
 /* The database from which the command copies, moves or drops, or InvalidOid. */
@@ -115,7 +118,7 @@ may_disturb(Node *command, Oid database)
 	return may;
 }
 
-/* Asks the worker of the database to leave and waits a little for it. */
+/* Asks the workers of the database to leave and waits a little for them. */
 static void
 send_aside(Oid database)
 {
@@ -131,7 +134,8 @@ send_aside(Oid database)
 		bool		gone;
 
 		LWLockAcquire(hc_shared->lock, LW_SHARED);
-		gone = db->database != database || db->worker_pid == 0;
+		gone = db->database != database ||
+			(db->worker_pid == 0 && db->keep.pid == 0);
 		LWLockRelease(hc_shared->lock);
 		if (gone)
 			break;
@@ -222,7 +226,10 @@ utility(PlannedStmt *statement, const char *source, bool read_only,
 
 		/* another session captured the changes, so nobody tells the worker */
 		if (wake)
+		{
 			hc_shmem_wake();
+			committed_prepared = anything = true;
+		}
 		return;
 	}
 
@@ -277,7 +284,7 @@ static void
 forget(void)
 {
 	anything = created_extension = is_ours = false;
-	dropped_extension = databases_changed = false;
+	dropped_extension = databases_changed = committed_prepared = false;
 	settings_changed = NIL;
 }
 
@@ -303,6 +310,10 @@ end_of_transaction(XactEvent event, void *arg)
 				hc_shmem_scan();
 			foreach(cell, settings_changed)
 				hc_shmem_recheck(lfirst_oid(cell));
+
+			/* whether it had changes is not known here */
+			if (committed_prepared && hc_shmem_mine() != NULL)
+				hc_synchronous_expect(XactLastCommitEnd);
 			forget();
 			break;
 		case XACT_EVENT_ABORT:

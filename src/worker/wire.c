@@ -30,6 +30,12 @@ static const char *const verbs[HC_OP_KIND_LAST + 1] = {
 	[HC_OP_SREM] = "SREM",
 };
 
+const char *
+hc_wire_verb(HcOpKind kind)
+{
+	return verbs[kind];
+}
+
 /* Appends prefix, a number and the end of line. */
 static void
 append_header(StringInfo buf, char prefix, uint64 n)
@@ -111,8 +117,9 @@ begin_command(HcBatch *batch, int n_ops)
 
 /* One op alone; returns the number of commands. */
 static int
-write_single(HcBatch *batch, StringInfo wire, const HcSlot *slot)
+write_single(HcBatch *batch, const HcSlot *slot)
 {
+	StringInfo	wire = &batch->wire;
 	int			n = 0;
 
 	if (slot->kind == HC_OP_HASH)
@@ -145,7 +152,7 @@ write_single(HcBatch *batch, StringInfo wire, const HcSlot *slot)
 static void
 compile_single(HcBatch *batch, int index)
 {
-	int			n = write_single(batch, &batch->wire, &batch->slots[index]);
+	int			n = write_single(batch, &batch->slots[index]);
 
 	for (; n > 0; n--)
 	{
@@ -281,18 +288,28 @@ hc_wire_compile(HcBatch *batch)
 }
 
 void
-hc_wire_compile_singly(HcBatch *batch, int command, StringInfo wire,
-						List **slots)
+hc_wire_compile_again(HcBatch *batch, List *commands)
 {
-	const HcCommand *merged = &batch->commands[command];
-	int			i;
+	MemoryContext old = MemoryContextSwitchTo(batch->context);
+	HcCommand  *before = batch->commands;
+	int		   *order = batch->order;
+	ListCell   *cell;
 
-	for (i = 0; i < merged->n_ops; i++)
+	resetStringInfo(&batch->wire);
+	batch->commands = NULL;
+	batch->max_commands = batch->n_commands = 0;
+	batch->order = MemoryContextAllocHuge(batch->context,
+										  batch->n_slots * sizeof(int));
+	batch->n_order = 0;
+	foreach(cell, commands)
 	{
-		int			index = batch->order[merged->first + i];
-		int			n = write_single(batch, wire, &batch->slots[index]);
+		const HcCommand *merged = &before[lfirst_int(cell)];
+		int			i;
 
-		for (; n > 0; n--)
-			*slots = lappend_int(*slots, index);
+		for (i = 0; i < merged->n_ops; i++)
+			compile_single(batch, order[merged->first + i]);
 	}
+	pfree(before);
+	pfree(order);
+	MemoryContextSwitchTo(old);
 }

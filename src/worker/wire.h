@@ -11,11 +11,13 @@
 extern void hc_wire_compile(HcBatch *batch);
 
 /*
- * Writes the ops of one command again, not merged.  *slots gets the op of each
- * command written.
+ * Makes wire and commands of only those ops that some of the commands (a list of
+ * their numbers) have now, not merged.
  */
-extern void hc_wire_compile_singly(HcBatch *batch, int command,
-								   StringInfo wire, List **slots);
+extern void hc_wire_compile_again(HcBatch *batch, List *commands);
+
+/* The Redis command of an op. */
+extern const char *hc_wire_verb(HcOpKind kind);
 
 /* Appends a RESP array header or bulk string. */
 extern void hc_wire_append_array(StringInfo buf, int n);

@@ -110,6 +110,8 @@ LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
 		copy.late != record.late || copy.first_op != record.first_op ||
 		copy.n_ops != record.n_ops || copy.n_before != record.n_before ||
 		copy.n_ranges != record.n_ranges ||
+		copy.window != record.window || copy.mapping != record.mapping ||
+		copy.marker != record.marker ||
 		copy.end - copy.ops != record.end - record.ops)
 		abort();
 	pfree(written.data);
