@@ -196,6 +196,10 @@ The folder of its files.
 
 The path of its unix socket.
 
+=item $redis->port
+
+Its TCP port, 0 if it has none.
+
 =item $redis->url($db)
 
 The value for hybrid_cache.redis_url, without user and password.
@@ -205,6 +209,7 @@ The value for hybrid_cache.redis_url, without user and password.
 sub pid { return $_[0]->{pid}; }
 sub dir { return $_[0]->{dir}; }
 sub socket { return $_[0]->{conf}{unixsocket}; }
+sub port { return $_[0]->{conf}{port}; }
 
 sub url
 {
