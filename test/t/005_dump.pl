@@ -13,6 +13,7 @@ my $redis = HybridCache::Redis->new;
 $redis->start;
 my $conf = <<"CONF";
 shared_preload_libraries = 'hybrid_cache'
+hybrid_cache.repair = off
 wal_level = replica
 hybrid_cache.redis_url = '@{[ $redis->url ]}'
 CONF
@@ -74,6 +75,8 @@ sub dump_of
 my $file = dump_of('original');
 unlike(slurp_file($file), qr/hybrid_cache_truncate/, 'no internal trigger is dumped');
 $node->safe_psql('postgres', 'CREATE DATABASE restored');
+# the keys are those of the original
+$node->safe_psql('postgres', "ALTER DATABASE restored SET hybrid_cache.key_prefix = 'restored:'");
 $node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', 'restored', '-f', $file ], 'restore');
 is_same($node, 'restored', 'restored');
 is($node->safe_psql('restored', 'SELECT name, state FROM hybrid_cache.mapping ORDER BY 1'),

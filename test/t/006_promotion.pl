@@ -16,6 +16,7 @@ my $primary = PostgreSQL::Test::Cluster->new('primary');
 $primary->init(allows_streaming => 1);
 $primary->append_conf('postgresql.conf', <<"CONF");
 shared_preload_libraries = 'hybrid_cache'
+hybrid_cache.repair = off
 hybrid_cache.redis_url = '@{[ $redis->url ]}'
 wal_keep_size = 256
 max_prepared_transactions = 10

@@ -16,6 +16,7 @@ my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;
 $node->append_conf('postgresql.conf', <<"CONF");
 shared_preload_libraries = 'hybrid_cache'
+hybrid_cache.repair = off
 hybrid_cache.redis_url = '@{[ $redis->url ]}'
 hybrid_cache.atomic_ops = 1
 wal_level = replica
