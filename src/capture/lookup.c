@@ -43,12 +43,6 @@ typedef struct Lookup
 	bool		found;
 } Lookup;
 
-static bool
-same_bytes(HcBytes a, HcBytes b)
-{
-	return a.len == b.len && memcmp(a.data, b.data, a.len) == 0;
-}
-
 /* Captures the row if it has the entry. */
 static void
 consider(Lookup *lookup, TupleTableSlot *slot)
@@ -56,8 +50,8 @@ consider(Lookup *lookup, TupleTableSlot *slot)
 	HcOp		op;
 
 	if (hc_render_identity(lookup->renderer, slot, &op) == HC_RENDERED_ENTRY &&
-		same_bytes(op.key, lookup->key) &&
-		(lookup->member == NULL || same_bytes(op.member, *lookup->member)) &&
+		hc_bytes_equal(op.key, lookup->key) &&
+		(lookup->member == NULL || hc_bytes_equal(op.member, *lookup->member)) &&
 		hc_entry_set(lookup->renderer, slot,
 					 hc_entry_version(lookup->rel, &slot->tts_tid), true))
 		lookup->found = true;

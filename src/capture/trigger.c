@@ -21,6 +21,7 @@
 #include "commands/trigger.h"
 #include "compat.h"
 #include "fmgr.h"
+#include "mapping/bytes.h"
 #include "mapping/render.h"
 #include "settings.h"
 #include "utils/datum.h"
@@ -91,15 +92,9 @@ same_bits(TupleTableSlot *a, TupleTableSlot *b, const Bitmapset *attrs)
 }
 
 static bool
-same_bytes(HcBytes a, HcBytes b)
-{
-	return a.len == b.len && memcmp(a.data, b.data, a.len) == 0;
-}
-
-static bool
 same_entry(const HcOp *a, const HcOp *b)
 {
-	return same_bytes(a->key, b->key) && same_bytes(a->member, b->member);
+	return hc_bytes_equal(a->key, b->key) && hc_bytes_equal(a->member, b->member);
 }
 
 static void

@@ -88,16 +88,6 @@ live_shapes(const HcLeftover *leftover, const HcClaim *claim)
 	return shapes;
 }
 
-static HcBytes
-copy_bytes(HcBytes bytes)
-{
-	HcBytes		copy;
-
-	copy.data = memcpy(palloc(bytes.len + 1), bytes.data, bytes.len);
-	copy.len = bytes.len;
-	return copy;
-}
-
 /* Keeps what was found, but for what cannot be shown as text. */
 static void
 keep(HcBytes key, const HcBytes *member, void *arg)
@@ -117,11 +107,11 @@ keep(HcBytes key, const HcBytes *member, void *arg)
 			? palloc(search->max_found * sizeof(Found))
 			: repalloc_huge(search->found, search->max_found * sizeof(Found));
 	}
-	search->found[search->n_found].key = copy_bytes(key);
+	search->found[search->n_found].key = hc_bytes_copy(search->context, key);
 	search->found[search->n_found].member.data = NULL;
 	search->found[search->n_found].member.len = 0;
 	if (member != NULL)
-		search->found[search->n_found].member = copy_bytes(*member);
+		search->found[search->n_found].member = hc_bytes_copy(search->context, *member);
 	search->n_found++;
 	MemoryContextSwitchTo(old);
 }

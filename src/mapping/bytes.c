@@ -58,3 +58,20 @@ hc_bytes_encode(const text *value)
 	}
 	return bytes;
 }
+
+bool
+hc_bytes_equal(HcBytes a, HcBytes b)
+{
+	return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
+}
+
+HcBytes
+hc_bytes_copy(MemoryContext context, HcBytes bytes)
+{
+	HcBytes		copy;
+
+	copy.data = memcpy(MemoryContextAlloc(context, bytes.len + 1), bytes.data,
+					   bytes.len);
+	copy.len = bytes.len;
+	return copy;
+}

@@ -1,6 +1,6 @@
 /*
  * bytes.h
- *	  What is in Redis as text of this database.
+ *	  The bytes of keys and members: compared, copied, as text of this database.
  */
 #ifndef HC_BYTES_H
 #define HC_BYTES_H
@@ -18,5 +18,10 @@ extern text *hc_bytes_text(HcBytes bytes);
  * or palloc'd.
  */
 extern HcBytes hc_bytes_encode(const text *value);
+
+extern bool hc_bytes_equal(HcBytes a, HcBytes b);
+
+/* A copy in that context. */
+extern HcBytes hc_bytes_copy(MemoryContext context, HcBytes bytes);
 
 #endif							/* HC_BYTES_H */

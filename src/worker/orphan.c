@@ -17,6 +17,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "common/hashfn.h"
+#include "mapping/bytes.h"
 #include "redis/connection.h"
 #include "redis/reply.h"
 #include "settings.h"
@@ -78,23 +79,6 @@ hash_entry(HcBytes key, HcBytes member)
 	return hash;
 }
 
-static bool
-same_bytes(HcBytes a, HcBytes b)
-{
-	return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
-}
-
-static HcBytes
-copy_bytes(MemoryContext context, HcBytes bytes)
-{
-	HcBytes		copy;
-
-	copy.data = memcpy(MemoryContextAlloc(context, bytes.len + 1), bytes.data,
-					   bytes.len);
-	copy.len = bytes.len;
-	return copy;
-}
-
 /* An entry that was found in Redis. */
 static void
 take_candidate(HcBytes key, const HcBytes *member, void *arg)
@@ -110,8 +94,8 @@ take_candidate(HcBytes key, const HcBytes *member, void *arg)
 	/* it came before; or, never, another one looks like it, and stays */
 	if (found)
 		return;
-	candidate->key = copy_bytes(orphans->context, key);
-	candidate->member = member ? copy_bytes(orphans->context, *member) : none;
+	candidate->key = hc_bytes_copy(orphans->context, key);
+	candidate->member = member ? hc_bytes_copy(orphans->context, *member) : none;
 }
 
 /* An entry that a row has. */
@@ -125,8 +109,8 @@ take_row(const HcOp *op, void *arg)
 	if (hc_op_has_member(op->kind))
 		member = op->member;
 	candidate = candidates_lookup(orphans->candidates, hash_entry(op->key, member));
-	if (candidate != NULL && same_bytes(candidate->key, op->key) &&
-		same_bytes(candidate->member, member))
+	if (candidate != NULL && hc_bytes_equal(candidate->key, op->key) &&
+		hc_bytes_equal(candidate->member, member))
 		candidates_delete(orphans->candidates, candidate->hash);
 }
 
