@@ -20,6 +20,20 @@
 #define HC_WAIT_REDIS	PG_WAIT_EXTENSION
 #define HC_WAIT_WORKER	PG_WAIT_EXTENSION
 
+/* Before the declaration of a function that does not return. */
+#if PG_VERSION_NUM >= 180000
+#define HC_NORETURN		pg_noreturn
+#else
+#define HC_NORETURN		pg_attribute_noreturn()
+#endif
+
+/* A set of events to wait for that belongs to nothing but its creator. */
+#if PG_VERSION_NUM >= 170000
+#define hc_compat_create_wait(nevents)	CreateWaitEventSet(NULL, nevents)
+#else
+#define hc_compat_create_wait(nevents)	CreateWaitEventSet(TopMemoryContext, nevents)
+#endif
+
 /* The place of this process in the table of processes. */
 #if PG_VERSION_NUM >= 170000
 #define hc_compat_my_place()	MyProcNumber
@@ -53,6 +67,15 @@ typedef size_t HcReplyCount;
 #else
 #define hc_compat_owns_database(database, role) \
 	pg_database_ownercheck(database, role)
+#endif
+
+/* May the role use the schema? */
+#if PG_VERSION_NUM >= 160000
+#define hc_compat_uses_schema(schema, role) \
+	(object_aclcheck(NamespaceRelationId, schema, role, ACL_USAGE) == ACLCHECK_OK)
+#else
+#define hc_compat_uses_schema(schema, role) \
+	(pg_namespace_aclcheck(schema, role, ACL_USAGE) == ACLCHECK_OK)
 #endif
 
 /* The file node if the current transaction gave the relation another one, or 0. */

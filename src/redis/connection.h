@@ -13,6 +13,7 @@
 
 #include <hiredis/hiredis.h>
 
+#include "compat.h"
 #include "datatype/timestamp.h"
 #include "redis/url.h"
 
@@ -73,6 +74,34 @@ extern redisReply *hc_connection_reply(HcConnection *conn, TimestampTz deadline)
 extern redisReply *hc_connection_command(HcConnection *conn, TimestampTz deadline,
 										 int argc, const char *const *argv,
 										 const size_t *argvlen);
+
+/*
+ * For those who look at replies while hiredis reads them and keep nothing:
+ * replies are given to these functions, which find privdata in their task, and
+ * poll() returns what they return.  They raise nothing; NULL makes poll() raise,
+ * namely 08P01 after refuse(), which says that the reply makes no sense.  NULL
+ * instead of functions: replies are built again.  To be called while no reply is
+ * outstanding.
+ */
+extern void hc_connection_set_functions(HcConnection *conn,
+										redisReplyObjectFunctions *functions,
+										void *privdata);
+extern void hc_connection_refuse(HcConnection *conn);
+
+/* The same for a reply that poll() has returned. */
+HC_NORETURN extern void hc_connection_distrust(HcConnection *conn);
+
+/*
+ * Waits until poll() may do more than last time, serving interrupts; false: not
+ * until the deadline.
+ */
+extern bool hc_connection_wait(HcConnection *conn, TimestampTz deadline);
+
+/* The bytes that have come so far: is the server silent, or a reply long? */
+extern uint64 hc_connection_received(HcConnection *conn);
+
+/* Raises what reply() raises at its deadline. */
+HC_NORETURN extern void hc_connection_time_out(HcConnection *conn);
 
 /*
  * Sends last words (in RESP) if they can go at once, and waits up to ms until the
