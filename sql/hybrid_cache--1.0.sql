@@ -62,6 +62,17 @@ REVOKE ALL ON hybrid_cache.owed FROM PUBLIC;
 COMMENT ON TABLE hybrid_cache.owed IS
 'mappings that must be compared with their tables, and why; started: the keeper is doing it';
 
+-- It has one row, unless PostgreSQL has emptied all unlogged tables.
+CREATE UNLOGGED TABLE hybrid_cache.unlogged (
+	filled boolean NOT NULL
+);
+REVOKE ALL ON hybrid_cache.unlogged FROM PUBLIC;
+COMMENT ON TABLE hybrid_cache.unlogged IS
+'is empty after a crash, a promotion or a restored base backup, like every unlogged table';
+INSERT INTO hybrid_cache.unlogged VALUES (true);
+
+-- asked_at: the entries are being removed, by the system and database asked_in:
+-- a copy of it that has the row as well does not go on with that.
 CREATE TABLE hybrid_cache.leftover (
 	id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	relation text NOT NULL,
@@ -72,7 +83,11 @@ CREATE TABLE hybrid_cache.leftover (
 	prefix text NOT NULL,
 	types jsonb NOT NULL,
 	arguments text[] NOT NULL,
-	dropped_at timestamptz NOT NULL
+	dropped_at timestamptz NOT NULL,
+	asked_at timestamptz,
+	asked_in text,
+	force boolean NOT NULL,
+	remaining bigint
 );
 REVOKE ALL ON hybrid_cache.leftover FROM PUBLIC;
 COMMENT ON TABLE hybrid_cache.leftover IS
@@ -101,6 +116,39 @@ REVOKE ALL ON hybrid_cache.dead_letter FROM PUBLIC;
 GRANT SELECT ON hybrid_cache.dead_letter TO pg_read_all_stats;
 COMMENT ON TABLE hybrid_cache.dead_letter IS
 'changes that Redis refused for good; see hybrid_cache.retry_dead_letter()';
+
+-- Written by the keeper below SQL: where it goes on if it is ended, and when it
+-- was there last.  One row per mapping.
+CREATE TABLE hybrid_cache.run (
+	mapping oid NOT NULL,
+	kind text NOT NULL,
+	reason text NOT NULL,
+	phase text NOT NULL,
+	started timestamptz NOT NULL,
+	ended timestamptz,
+	full_started timestamptz,
+	checked bigint NOT NULL,
+	missing bigint NOT NULL,
+	stale bigint NOT NULL,
+	orphaned bigint NOT NULL,
+	conflicting bigint NOT NULL,
+	repaired bigint NOT NULL,
+	failed bigint NOT NULL,
+	mark timestamptz,
+	populate boolean NOT NULL,
+	definition bigint NOT NULL,
+	first_xid bigint NOT NULL,
+	relation oid NOT NULL,
+	storage oid NOT NULL,
+	position tid NOT NULL,
+	blocks bigint NOT NULL,
+	since bigint NOT NULL,
+	young bigint NOT NULL,
+	pass integer NOT NULL
+) WITH (fillfactor = 50);
+REVOKE ALL ON hybrid_cache.run FROM PUBLIC;
+COMMENT ON TABLE hybrid_cache.run IS
+'the last comparison of each mapping with its table: what it found, and where it goes on if it has not ended';
 
 -- a restored database has the leftovers that the dumped one had
 SELECT pg_catalog.pg_extension_config_dump('hybrid_cache.leftover', '');
@@ -157,15 +205,16 @@ RETURNS void
 AS 'MODULE_PATHNAME', 'hybrid_cache_detach' LANGUAGE C VOLATILE;
 REVOKE ALL ON FUNCTION hybrid_cache.detach(regclass, name, boolean) FROM PUBLIC;
 COMMENT ON FUNCTION hybrid_cache.detach(regclass, name, boolean) IS
-'drop a mapping, and with purge its entries in Redis';
+'drop a mapping, and with purge have its entries in Redis removed';
 
 CREATE FUNCTION hybrid_cache.purge(
-	id bigint, dry_run boolean DEFAULT true, OUT key text, OUT member text)
+	id bigint, dry_run boolean DEFAULT true, force boolean DEFAULT false,
+	OUT key text, OUT member text)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'hybrid_cache_purge' LANGUAGE C VOLATILE ROWS 1000;
-REVOKE ALL ON FUNCTION hybrid_cache.purge(bigint, boolean) FROM PUBLIC;
-COMMENT ON FUNCTION hybrid_cache.purge(bigint, boolean) IS
-'list, or with dry_run => false remove, the entries in Redis of a dropped mapping (hybrid_cache.leftover)';
+REVOKE ALL ON FUNCTION hybrid_cache.purge(bigint, boolean, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION hybrid_cache.purge(bigint, boolean, boolean) IS
+'list the entries in Redis of a dropped mapping (hybrid_cache.leftover), or with dry_run => false have them removed, with force all that look like them';
 
 CREATE FUNCTION hybrid_cache.take_over(
 	force boolean DEFAULT false, OUT key text, OUT owner text)
@@ -200,6 +249,87 @@ COMMENT ON VIEW hybrid_cache.mapping IS
 'the mappings of this database, when they fire, and what keeps them from being equal to their tables';
 
 ----------------------------------------------------------------------------
+-- equal again: populate, reconcile, cancel, orphans, progress
+-- (functions/reconcile.c, functions/orphans.c)
+----------------------------------------------------------------------------
+
+CREATE FUNCTION hybrid_cache.populate(relation regclass, name name)
+RETURNS void
+AS 'MODULE_PATHNAME', 'hybrid_cache_populate' LANGUAGE C VOLATILE;
+REVOKE ALL ON FUNCTION hybrid_cache.populate(regclass, name) FROM PUBLIC;
+COMMENT ON FUNCTION hybrid_cache.populate(regclass, name) IS
+'have the entries of all rows written to Redis in the background, once the transaction has committed';
+
+CREATE FUNCTION hybrid_cache.reconcile(
+	relation regclass, name name, "full" boolean DEFAULT true,
+	OUT checked bigint, OUT missing bigint, OUT stale bigint,
+	OUT orphaned bigint, OUT conflicting bigint, OUT repaired bigint,
+	OUT duration interval)
+AS 'MODULE_PATHNAME', 'hybrid_cache_reconcile' LANGUAGE C VOLATILE COST 100000;
+REVOKE ALL ON FUNCTION hybrid_cache.reconcile(regclass, name, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION hybrid_cache.reconcile(regclass, name, boolean) IS
+'compare the entries of a mapping with its table, repair what differs, and wait for that; what was found';
+
+CREATE FUNCTION hybrid_cache.cancel(relation regclass, name name)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'hybrid_cache_cancel' LANGUAGE C VOLATILE;
+REVOKE ALL ON FUNCTION hybrid_cache.cancel(regclass, name) FROM PUBLIC;
+COMMENT ON FUNCTION hybrid_cache.cancel(regclass, name) IS
+'end populating or reconciling a mapping, until it is asked for again; false if there was nothing to end';
+
+CREATE FUNCTION hybrid_cache.orphans(
+	relation regclass, name name, OUT key text, OUT member text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'hybrid_cache_orphans' LANGUAGE C VOLATILE COST 10000 ROWS 100;
+REVOKE ALL ON FUNCTION hybrid_cache.orphans(regclass, name) FROM PUBLIC;
+COMMENT ON FUNCTION hybrid_cache.orphans(regclass, name) IS
+'the entries in Redis that look like those of a mapping, but belong to no row; nothing is removed';
+
+CREATE FUNCTION hybrid_cache.progress_list(
+	OUT relation regclass, OUT name name, OUT kind text, OUT reason text,
+	OUT phase text, OUT rows_done bigint, OUT rows_estimated bigint,
+	OUT rate bigint, OUT time_left interval, OUT missing bigint,
+	OUT stale bigint, OUT orphaned bigint, OUT conflicting bigint,
+	OUT repaired bigint, OUT started timestamptz)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'hybrid_cache_progress_list'
+LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED ROWS 2;
+REVOKE ALL ON FUNCTION hybrid_cache.progress_list() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION hybrid_cache.progress_list() TO pg_read_all_stats;
+COMMENT ON FUNCTION hybrid_cache.progress_list() IS
+'the rows of the view hybrid_cache.progress';
+
+CREATE VIEW hybrid_cache.progress AS
+SELECT * FROM hybrid_cache.progress_list();
+REVOKE ALL ON hybrid_cache.progress FROM PUBLIC;
+GRANT SELECT ON hybrid_cache.progress TO pg_read_all_stats;
+COMMENT ON VIEW hybrid_cache.progress IS
+'mappings that are being compared with their tables, or wait for it: how far that is, and what was found';
+
+----------------------------------------------------------------------------
+-- read-through (functions/read_through.c)
+----------------------------------------------------------------------------
+
+-- It checks the caller's rights on the table itself, but what it asks Redis is
+-- work for others, too: who may is for the owner to say.
+CREATE FUNCTION hybrid_cache.get(relation regclass, name name, VARIADIC key "any")
+RETURNS jsonb
+AS 'MODULE_PATHNAME', 'hybrid_cache_read_through'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED COST 1000;
+REVOKE ALL ON FUNCTION hybrid_cache.get(regclass, name, VARIADIC "any") FROM PUBLIC;
+COMMENT ON FUNCTION hybrid_cache.get(regclass, name, VARIADIC "any") IS
+'what a mapping has at a key, which is given by the columns of the key template: from Redis, or from the table where Redis has nothing or is down';
+
+-- VARIADIC "any" wants one argument at least.
+CREATE FUNCTION hybrid_cache.get(relation regclass, name name)
+RETURNS jsonb
+AS 'MODULE_PATHNAME', 'hybrid_cache_read_through'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED COST 1000;
+REVOKE ALL ON FUNCTION hybrid_cache.get(regclass, name) FROM PUBLIC;
+COMMENT ON FUNCTION hybrid_cache.get(regclass, name) IS
+'the same for a mapping whose key template has no columns';
+
+----------------------------------------------------------------------------
 -- the worker: waiting and status (functions/status.c)
 ----------------------------------------------------------------------------
 
@@ -219,7 +349,8 @@ CREATE FUNCTION hybrid_cache.worker_status(
 	OUT published_lsn pg_lsn, OUT applied_lsn pg_lsn, OUT lag bigint,
 	OUT transactions bigint, OUT ops bigint, OUT batches bigint,
 	OUT refused bigint, OUT dropped_letters bigint, OUT failures bigint, OUT out_of_range bigint,
-	OUT oversize bigint, OUT damaged bigint,
+	OUT oversize bigint, OUT damaged bigint, OUT fallbacks bigint,
+	OUT read_hits bigint, OUT read_misses bigint, OUT read_bypasses bigint, OUT fills bigint,
 	OUT last_error text, OUT last_error_at timestamptz)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'hybrid_cache_worker_status'
@@ -394,3 +525,30 @@ SUPPORT @extschema@.redis_geosearch_support;
 REVOKE ALL ON FUNCTION @extschema@.redis_geosearch_box(text, double precision, double precision, double precision, double precision, text, integer, text, boolean) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.redis_geosearch_box(text, double precision, double precision, double precision, double precision, text, integer, text, boolean) IS
 'members of a geo index within a box around a position';
+
+----------------------------------------------------------------------------
+-- rows near a position (functions/nearby.c)
+----------------------------------------------------------------------------
+
+-- It reads tables with the rights of the caller, but asks Redis in between.
+
+CREATE FUNCTION hybrid_cache.nearby_support(internal)
+RETURNS internal
+AS 'MODULE_PATHNAME', 'hybrid_cache_nearby_support'
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+REVOKE ALL ON FUNCTION hybrid_cache.nearby_support(internal) FROM PUBLIC;
+COMMENT ON FUNCTION hybrid_cache.nearby_support(internal) IS
+'planner support: how many rows are near';
+
+CREATE FUNCTION hybrid_cache.nearby(
+	base anyelement, longitude double precision, latitude double precision,
+	radius double precision, unit text DEFAULT 'm',
+	count integer DEFAULT NULL, filter text DEFAULT NULL,
+	mapping name DEFAULT NULL, key text DEFAULT NULL)
+RETURNS TABLE (item anyelement, distance double precision, source text)
+AS 'MODULE_PATHNAME', 'hybrid_cache_nearby'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED COST 1000 ROWS 100
+SUPPORT hybrid_cache.nearby_support;
+REVOKE ALL ON FUNCTION hybrid_cache.nearby(anyelement, double precision, double precision, double precision, text, integer, text, name, text) FROM PUBLIC;
+COMMENT ON FUNCTION hybrid_cache.nearby(anyelement, double precision, double precision, double precision, text, integer, text, name, text) IS
+'rows of a table within a radius around a position, nearest first, with their distance in the unit of the radius (m, km, ft, mi); source: redis, or table where Redis cannot answer';

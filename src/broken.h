@@ -17,6 +17,8 @@
 #define HC_BREAK_SUBABORT	5	/* keeps the ops of savepoints rolled back */
 #define HC_BREAK_REPLY		6	/* takes an error reply for a success */
 #define HC_BREAK_SUPERSEDED 7	/* captures a version that was replaced before */
+#define HC_BREAK_WINDOW		8	/* repairs entries that were changed meanwhile */
+#define HC_BREAK_LATE		9	/* forgets rows that move within the table */
 
 #ifndef HC_BREAK
 #define HC_BREAK	HC_BREAK_NOTHING

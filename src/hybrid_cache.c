@@ -10,6 +10,8 @@
 #include "capture/ledger.h"
 #include "capture/synchronous.h"
 #include "fmgr.h"
+#include "functions/readable.h"
+#include "keeper/keeper.h"
 #include "mapping/mapping.h"
 #include "miscadmin.h"
 #include "settings.h"
@@ -41,6 +43,8 @@ _PG_init(void)
 	hc_synchronous_init();
 	hc_ledger_init();
 	hc_guard_init();
+	hc_readable_init();
 	hc_utility_init();
+	hc_keeper_init();
 	hc_launcher_init();
 }

@@ -17,6 +17,9 @@ char	   *hc_redis_url;
 char	   *hc_key_prefix;
 bool		hc_enabled;
 bool		hc_repair;
+int			hc_reconcile_interval;
+int			hc_reconcile_rate;
+bool		hc_fallback;
 int			hc_connect_timeout;
 int			hc_command_timeout;
 int			hc_atomic_ops;
@@ -69,6 +72,36 @@ hc_settings_init(void)
 							 &hc_repair,
 							 true,
 							 PGC_SUSET,
+							 0,
+							 NULL, NULL, NULL);
+
+	DefineCustomIntVariable("hybrid_cache.reconcile_interval",
+							"Sets the time after which a mapping is compared with its table again.",
+							"What is known to be wrong is repaired at once. This finds what nobody knows of, "
+							"such as keys that another client of Redis has changed. 0 means never.",
+							&hc_reconcile_interval,
+							3600, 0, INT_MAX,
+							PGC_SUSET,
+							GUC_UNIT_S,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("hybrid_cache.reconcile_rate",
+							"Sets how many rows per second are compared with Redis at most.",
+							"It holds for comparisons that are due by hybrid_cache.reconcile_interval or were asked for, "
+							"not for repairs of what is known to be wrong. 0 means no limit.",
+							&hc_reconcile_rate,
+							20000, 0, INT_MAX,
+							PGC_SUSET,
+							0,
+							NULL, NULL, NULL);
+
+	DefineCustomBoolVariable("hybrid_cache.fallback",
+							 "Lets tables answer what Redis is asked for while Redis is down.",
+							 "It concerns redis_geosearch() and its siblings on keys of mappings, and hybrid_cache.nearby(). "
+							 "While it is off, they fail.",
+							 &hc_fallback,
+							 true,
+							 PGC_USERSET,
 							 0,
 							 NULL, NULL, NULL);
 

@@ -13,6 +13,12 @@ extern char *hc_key_prefix;
 extern bool hc_enabled;
 /* off: what is owed stays owed */
 extern bool hc_repair;
+/* seconds after which a mapping is compared again, 0: never; rows per second
+ * of such a comparison, 0: no limit */
+extern int	hc_reconcile_interval;
+extern int	hc_reconcile_rate;
+/* tables answer while Redis is down */
+extern bool hc_fallback;
 /* milliseconds */
 extern int	hc_connect_timeout;
 extern int	hc_command_timeout;

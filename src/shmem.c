@@ -82,8 +82,15 @@ shmem_startup(void)
 			hc_breaker_init(&db->breaker);
 			pg_atomic_init_u32(&db->keep.owing, 0);
 			pg_atomic_init_u32(&db->keep.recheck, 0);
-			pg_atomic_init_u64(&db->keep.window, 0);
+			pg_atomic_init_u64(&db->keep.ticket, 0);
 			pg_atomic_init_u32(&db->keep.outcome, HC_WINDOW_PENDING);
+			pg_atomic_init_u64(&db->keep.purging, 0);
+			pg_atomic_init_u64(&db->keep.purged, 0);
+			for (j = 0; j < HC_NUM_FOUND; j++)
+				pg_atomic_init_u64(&db->keep.taken[j], 0);
+			hc_progress_init(&db->keep.progress);
+			hc_fill_init(&db->keep.fill);
+			hc_request_init(&db->keep.requests);
 		}
 	}
 	LWLockRelease(AddinShmemInitLock);
@@ -403,7 +410,9 @@ keeper_exit(int code, Datum arg)
 	{
 		db->keep.pid = 0;
 		db->keep.latch = NULL;
-		pg_atomic_write_u64(&db->keep.window, 0);
+		pg_atomic_write_u64(&db->keep.ticket, 0);
+		hc_progress_reset(db);
+		hc_fill_abandon(&db->keep.fill);
 	}
 	wake_launcher_locked();
 	LWLockRelease(hc_shared->lock);

@@ -11,6 +11,9 @@
 
 #include "access/xlogdefs.h"
 #include "datatype/timestamp.h"
+#include "keeper/fill.h"
+#include "keeper/progress.h"
+#include "keeper/request.h"
 #include "port/atomics.h"
 #include "redis/breaker.h"
 #include "storage/condition_variable.h"
@@ -29,6 +32,11 @@ typedef enum HcCounter
 	HC_COUNT_OUT_OF_RANGE,		/* geo rows that Redis cannot hold */
 	HC_COUNT_OVERSIZE,			/* values over Redis's limit */
 	HC_COUNT_DAMAGED,			/* change records that do not decode */
+	HC_COUNT_FALLBACKS,			/* reads that tables answered, Redis being down */
+	HC_COUNT_READ_HITS,			/* get(): answered by Redis */
+	HC_COUNT_READ_MISSES,		/* get(): Redis had nothing */
+	HC_COUNT_READ_BYPASSES,		/* get(): Redis was not to be asked */
+	HC_COUNT_FILLS,				/* keys that the keeper filled in */
 	HC_NUM_COUNTERS
 } HcCounter;
 
@@ -41,6 +49,17 @@ typedef enum HcWindowOutcome
 	HC_WINDOW_OVERFLOWED		/* too much was touched in its window */
 } HcWindowOutcome;
 
+/* What the keeper has found; part of the WAL format: never renumber. */
+typedef enum HcFound
+{
+	HC_FOUND_MISSING,			/* a row's entry is not there */
+	HC_FOUND_STALE,				/* it holds something else */
+	HC_FOUND_ORPHANED,			/* no row has the entry */
+	HC_FOUND_CONFLICTING		/* the key is of another type */
+} HcFound;
+
+#define HC_NUM_FOUND	(HC_FOUND_CONFLICTING + 1)
+
 /* The keeper of a database. */
 typedef struct HcKeep
 {
@@ -52,8 +71,14 @@ typedef struct HcKeep
 	/* atomics */
 	pg_atomic_uint32 owing;		/* 1: a keeper is to look at what is owed */
 	pg_atomic_uint32 recheck;	/* 1: the keeper is to read its settings anew */
-	pg_atomic_uint64 window;	/* the one that the keeper works with */
-	pg_atomic_uint32 outcome;	/* HcWindowOutcome of its record */
+	pg_atomic_uint64 ticket;	/* of the record that the keeper waits for */
+	pg_atomic_uint32 outcome;	/* HcWindowOutcome of it, and ... */
+	pg_atomic_uint64 taken[HC_NUM_FOUND];	/* ... how many ops were taken */
+	pg_atomic_uint64 purging;	/* the leftover that is being purged; 0: none ... */
+	pg_atomic_uint64 purged;	/* ... and entries of it that were removed */
+	HcProgress	progress;		/* see there */
+	HcFill		fill;			/* see there */
+	HcRequests	requests;		/* see there; guarded by hc_shared->lock */
 } HcKeep;
 
 typedef struct HcDatabase

@@ -10,15 +10,22 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/relation.h"
 #include "access/table.h"
 #include "capture/catalog.h"
 #include "catalog/indexing.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_depend.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_trigger.h"
+#include "commands/trigger.h"
+#include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
@@ -237,6 +244,37 @@ hc_catalog_dependents(Oid class_id, Oid object_id)
 	return result;
 }
 
+static bool
+is_on(const HcTrigger *trigger)
+{
+	return trigger->enabled == TRIGGER_FIRES_ON_ORIGIN ||
+		trigger->enabled == TRIGGER_FIRES_ALWAYS;
+}
+
+bool
+hc_catalog_fires(const HcTrigger *trigger)
+{
+	ListCell   *lc;
+
+	if (!is_on(trigger) ||
+		get_rel_relkind(trigger->relid) != RELKIND_PARTITIONED_TABLE)
+		return is_on(trigger);
+	foreach(lc, find_all_inheritors(trigger->relid, NoLock, NULL))
+	{
+		ListCell   *cell;
+
+		foreach(cell, hc_catalog_relation(lfirst_oid(lc), NULL))
+		{
+			const HcTrigger *clone = lfirst(cell);
+
+			if (hc_catalog_is_row(clone) && !is_on(clone) &&
+				hc_catalog_root(clone) == hc_catalog_root(trigger))
+				return false;
+		}
+	}
+	return true;
+}
+
 Oid
 hc_catalog_root(const HcTrigger *trigger)
 {
@@ -338,4 +376,47 @@ hc_catalog_whole_row(const HcTrigger *trigger)
 	return (strcmp(kind, hc_kind_name(HC_KIND_JSON)) == 0 ||
 			strcmp(kind, hc_kind_name(HC_KIND_HASH)) == 0) &&
 		hc_catalog_option(trigger, HC_OPTION_COLUMNS) == NULL;
+}
+
+List *
+hc_catalog_on(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	List	   *result = NIL;
+	bool		has_triggers;
+	ListCell   *lc;
+
+	if (!HeapTupleIsValid(tuple))
+		return NIL;
+	has_triggers = ((Form_pg_class) GETSTRUCT(tuple))->relhastriggers;
+	ReleaseSysCache(tuple);
+	if (!has_triggers)
+		return NIL;
+	foreach(lc, hc_catalog_relation(relid, SnapshotSelf))
+	{
+		if (hc_catalog_is_row(lfirst(lc)))
+			result = lappend(result, lfirst(lc));
+	}
+	return result;
+}
+
+bool
+hc_catalog_has_rows(Oid relid)
+{
+	Relation	rel = try_relation_open(relid, AccessShareLock);
+	bool		result = false;
+
+	if (rel == NULL)
+		return false;
+	if (rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
+	{
+		ListCell   *lc;
+
+		foreach(lc, find_inheritance_children(relid, AccessShareLock))
+			result = result || hc_catalog_has_rows(lfirst_oid(lc));
+	}
+	else if (RELKIND_HAS_STORAGE(rel->rd_rel->relkind))
+		result = RelationGetNumberOfBlocks(rel) > 0;
+	relation_close(rel, NoLock);
+	return result;
 }

@@ -44,6 +44,12 @@ extern HcTrigger *hc_catalog_trigger(Oid oid, Snapshot snapshot);
 /* The triggers of ours on one table, in order of their names. */
 extern List *hc_catalog_relation(Oid relid, Snapshot snapshot);
 
+/* The row triggers among them, also since this command; quick if there are none. */
+extern List *hc_catalog_on(Oid relid);
+
+/* May the table, or a partition below it, have rows?  Empty files say no. */
+extern bool hc_catalog_has_rows(Oid relid);
+
 /* All mappings of the database: row triggers without a parent. */
 extern List *hc_catalog_database(void);
 
@@ -51,6 +57,9 @@ extern List *hc_catalog_database(void);
  * The triggers of ours that depend on an object, also since this command.
  */
 extern List *hc_catalog_dependents(Oid class_id, Oid object_id);
+
+/* Does it fire in ordinary sessions, on its table and on all partitions of that? */
+extern bool hc_catalog_fires(const HcTrigger *trigger);
 
 /* The mapping that this row trigger is or is a clone of: the topmost parent. */
 extern Oid	hc_catalog_root(const HcTrigger *trigger);

@@ -20,6 +20,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_trigger.h"
+#include "commands/trigger.h"
 #include "compat.h"
 #include "mapping/expression.h"
 #include "miscadmin.h"
@@ -63,6 +64,32 @@ hc_check_relation(Oid relid)
 		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(form->relkind),
 					   NameStr(form->relname));
 	ReleaseSysCache(tuple);
+}
+
+HcTrigger *
+hc_check_mapping(Oid relid, const char *name, const char *hint)
+{
+	Oid			oid = get_trigger_oid(relid, name, true);
+	HcTrigger  *trigger = OidIsValid(oid) ? hc_catalog_trigger(oid, NULL) : NULL;
+
+	if (trigger == NULL || !hc_catalog_is_row(trigger))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("mapping \"%s\" of table \"%s\" does not exist",
+						name, get_rel_name(relid)),
+				 errhint("The view hybrid_cache.mapping lists the mappings.")));
+	if (OidIsValid(trigger->parent))
+	{
+		const HcTrigger *root = hc_catalog_mapping(trigger);
+
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("mapping \"%s\" belongs to partitioned table \"%s\"",
+						root->name, get_rel_name(root->relid)),
+				 errhint("%s", hint != NULL ? hint :
+						 "Name the partitioned table instead of its partition.")));
+	}
+	return trigger;
 }
 
 static void

@@ -14,6 +14,13 @@
 extern void hc_check_relation(Oid relid);
 
 /*
+ * The mapping of that name on a relation that hc_check_relation() has let pass.
+ * Raises 42704 if there is none, 55000 if it is a partition's part of one: then
+ * hint says what to do, NULL: to name the partitioned table.
+ */
+extern HcTrigger *hc_check_mapping(Oid relid, const char *name, const char *hint);
+
+/*
  * Is the trigger a row trigger that sees every change, or the TRUNCATE trigger
  * beside one?  Raises 42P17.
  */

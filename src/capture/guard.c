@@ -14,38 +14,30 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
-#include "access/relation.h"
-#include "access/table.h"
 #include "access/xlog.h"
 #include "capture/buffer.h"
 #include "capture/check.h"
+#include "capture/column.h"
 #include "capture/companion.h"
 #include "capture/guard.h"
 #include "capture/ledger.h"
+#include "capture/leftover.h"
 #include "capture/naming.h"
 #include "catalog/dependency.h"
-#include "catalog/indexing.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_attrdef.h"
-#include "catalog/pg_attribute.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_inherits.h"
 #include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
-#include "compat.h"
-#include "storage/bufmgr.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 
 Oid			hc_guard_populating = InvalidOid;
 Oid			hc_guard_unpopulated = InvalidOid;
 Oid			hc_guard_purging = InvalidOid;
+Oid			hc_guard_purged = InvalidOid;
 
 static object_access_hook_type next_hook = NULL;
 
@@ -53,28 +45,6 @@ static void
 owe(const HcTrigger *trigger, const char *reason)
 {
 	hc_owed_mark(hc_catalog_root(trigger), reason);
-}
-
-/* May the table, or a partition below it, have rows?  Empty files say no. */
-static bool
-has_rows(Oid relid)
-{
-	Relation	rel = try_relation_open(relid, AccessShareLock);
-	bool		result = false;
-
-	if (rel == NULL)
-		return false;
-	if (rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
-	{
-		ListCell   *lc;
-
-		foreach(lc, find_inheritance_children(relid, AccessShareLock))
-			result = result || has_rows(lfirst_oid(lc));
-	}
-	else if (RELKIND_HAS_STORAGE(rel->rd_rel->relkind))
-		result = RelationGetNumberOfBlocks(rel) > 0;
-	relation_close(rel, NoLock);
-	return result;
 }
 
 /* Is a row without an entry a fault, which reconcile would repair? */
@@ -89,12 +59,15 @@ wants_population(const HcTrigger *trigger)
 static void
 abandon(const HcTrigger *trigger)
 {
+	bool		purge = trigger->oid == hc_guard_purging;
 	int64		id;
 
 	if (trigger->function != HC_FUNCTION_WRITE_THROUGH ||
-		trigger->oid == hc_guard_purging)
+		trigger->oid == hc_guard_purged)
 		return;
-	id = hc_leftover_record(trigger);
+	id = hc_leftover_record(trigger, purge);
+	if (purge && id != 0)
+		return;
 	ereport(WARNING,
 			(errmsg("mapping \"%s\" of table \"%s\" leaves its entries in Redis",
 					trigger->name, get_rel_name(trigger->relid)),
@@ -154,14 +127,15 @@ mapping_created(const HcTrigger *trigger, const HcTrigger *old)
 {
 	hc_check_conflicts(trigger);
 	hc_buffer_announce();
+	hc_ledger_changed();
 	warn_of_wal_level(trigger);
 	if (old == NULL)
 	{
 		hc_owed_clear(trigger->oid);
-		if (wants_population(trigger) &&
-			trigger->relid != hc_guard_populating && has_rows(trigger->relid))
+		if ((wants_population(trigger) || trigger->relid == hc_guard_populating) &&
+			hc_catalog_has_rows(trigger->relid))
 			hc_owed_mark(trigger->oid, trigger->relid == hc_guard_unpopulated
-						 ? HC_OWED_UNPOPULATED : "not populated");
+						 ? HC_OWED_UNPOPULATED : HC_OWED_POPULATE);
 	}
 	else
 	{
@@ -184,12 +158,13 @@ clone_created(const HcTrigger *clone, const HcTrigger *old)
 
 	hc_companion_row_created(clone);
 	if (old != NULL || !wants_population(clone) ||
-		mapping->relid == hc_guard_populating ||
-		mapping->relid == hc_guard_unpopulated || !has_rows(clone->relid))
+		mapping->relid == hc_guard_unpopulated || !hc_catalog_has_rows(clone->relid))
 		return;
+
+	/* the mapping itself was created just now, with its clones */
 	foreach(lc, hc_owed_reasons(mapping->oid))
 	{
-		if (strcmp(lfirst(lc), "not populated") == 0)
+		if (strcmp(lfirst(lc), HC_OWED_POPULATE) == 0)
 			return;
 	}
 	hc_owed_mark(mapping->oid, "partition attached");
@@ -252,6 +227,9 @@ trigger_altered(Oid oid)
 	old = hc_catalog_trigger(oid, NULL);
 	if (old == NULL || old->enabled == trigger->enabled)
 		return;
+
+	/* sessions that read know of the mapping, not of its partitions */
+	hc_ledger_changed();
 	if (hc_catalog_is_truncate(trigger))
 		hc_companion_truncate_altered(trigger);
 	else if (!fires(old->enabled) && fires(trigger->enabled))
@@ -271,7 +249,7 @@ trigger_dropped(Oid oid, int flags)
 		hc_buffer_announce();
 		abandon(trigger);
 	}
-	else if (has_rows(trigger->relid))
+	else if (hc_catalog_has_rows(trigger->relid))
 	{
 		/* when the mapping itself is being dropped, this is cleared later */
 		owe(trigger, (flags & PERFORM_DELETION_INTERNAL) != 0
@@ -279,34 +257,11 @@ trigger_dropped(Oid oid, int flags)
 	}
 }
 
-/* The row triggers of ours on a table; quick where there are none. */
-static List *
-mappings_on(Oid relid)
-{
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	List	   *result = NIL;
-	bool		has_triggers;
-	ListCell   *lc;
-
-	if (!HeapTupleIsValid(tuple))
-		return NIL;
-	has_triggers = ((Form_pg_class) GETSTRUCT(tuple))->relhastriggers;
-	ReleaseSysCache(tuple);
-	if (!has_triggers)
-		return NIL;
-	foreach(lc, hc_catalog_relation(relid, SnapshotSelf))
-	{
-		if (hc_catalog_is_row(lfirst(lc)))
-			result = lappend(result, lfirst(lc));
-	}
-	return result;
-}
-
 /* TRUNCATE is about to happen; the relation need not be locked yet. */
 static void
 table_truncated(Oid relid)
 {
-	List	   *mappings = mappings_on(relid);
+	List	   *mappings = hc_catalog_on(relid);
 	List	   *triggers;
 	ListCell   *lc;
 
@@ -323,181 +278,6 @@ table_truncated(Oid relid)
 			(truncate == NULL || truncate->enabled == TRIGGER_DISABLED))
 			owe(row, "truncated without its TRUNCATE trigger");
 	}
-}
-
-/* What happened to a column matters to the mappings of whole rows. */
-static void
-column_changed(List *mappings, Oid relid, const char *column, const char *what)
-{
-	ListCell   *lc;
-
-	foreach(lc, mappings)
-	{
-		HcTrigger  *trigger = lfirst(lc);
-
-		if (hc_catalog_whole_row(trigger) && has_rows(relid))
-			owe(trigger, psprintf("column \"%s\" %s", column, what));
-	}
-}
-
-/* The fixed part of a column's row as snapshot sees it; false if there is none. */
-static bool
-read_attribute(Oid relid, AttrNumber attnum, Snapshot snapshot,
-			   FormData_pg_attribute *attribute)
-{
-	Relation	pg_attribute = table_open(AttributeRelationId, AccessShareLock);
-	ScanKeyData keys[2];
-	SysScanDesc scan;
-	HeapTuple	tuple;
-	bool		found;
-
-	ScanKeyInit(&keys[0], Anum_pg_attribute_attrelid, BTEqualStrategyNumber,
-				F_OIDEQ, ObjectIdGetDatum(relid));
-	ScanKeyInit(&keys[1], Anum_pg_attribute_attnum, BTEqualStrategyNumber,
-				F_INT2EQ, Int16GetDatum(attnum));
-	scan = systable_beginscan(pg_attribute, AttributeRelidNumIndexId, true,
-							  snapshot, 2, keys);
-	tuple = systable_getnext(scan);
-	found = HeapTupleIsValid(tuple);
-	if (found)
-		memcpy(attribute, GETSTRUCT(tuple), ATTRIBUTE_FIXED_PART_SIZE);
-	systable_endscan(scan);
-	table_close(pg_attribute, AccessShareLock);
-	return found;
-}
-
-/* The field of a composite type that an expression reads is named as well. */
-static void
-field_renamed(Oid relid, AttrNumber attnum, const char *name)
-{
-	ListCell   *lc;
-
-	foreach(lc, hc_catalog_dependents(RelationRelationId, relid))
-	{
-		HcTrigger  *trigger = lfirst(lc);
-
-		if (trigger->relid != relid && hc_naming_has_column(trigger, relid, attnum))
-		{
-			const HcTrigger *root = hc_catalog_mapping(trigger);
-
-			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("cannot rename field \"%s\" of type %s because mapping \"%s\" of table \"%s\" names it",
-							name, format_type_be(get_rel_type_id(relid)),
-							root->name, get_rel_name(root->relid)),
-					 errhint("Detach the mapping, rename the field, and attach the mapping with the new name.")));
-		}
-	}
-}
-
-/*
- * A column that is named cannot be renamed; PostgreSQL itself would let it
- * happen, where it refuses to drop or retype it.
- */
-static void
-column_altered(Oid relid, AttrNumber attnum)
-{
-	List	   *mappings = mappings_on(relid);
-	FormData_pg_attribute old;
-	FormData_pg_attribute new;
-	bool		renamed;
-	ListCell   *lc;
-
-	if (!read_attribute(relid, attnum, NULL, &old) ||
-		!read_attribute(relid, attnum, SnapshotSelf, &new))
-		return;
-
-	renamed = strcmp(NameStr(old.attname), NameStr(new.attname)) != 0;
-	if (renamed)
-		field_renamed(relid, attnum, NameStr(old.attname));
-	foreach(lc, mappings)
-	{
-		HcTrigger  *trigger = lfirst(lc);
-
-		if (renamed && hc_naming_has_column(trigger, relid, attnum))
-		{
-			const HcTrigger *root = hc_catalog_mapping(trigger);
-
-			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("cannot rename column \"%s\" of table \"%s\" because mapping \"%s\" names it",
-							NameStr(old.attname), get_rel_name(root->relid), root->name),
-					 errhint("Detach the mapping, rename the column, and attach the mapping with the new name.")));
-		}
-	}
-	if (mappings != NIL &&
-		(renamed || old.atttypid != new.atttypid || old.atttypmod != new.atttypmod))
-		column_changed(mappings, relid, NameStr(old.attname), "changed");
-}
-
-static void
-column_added(Oid relid, AttrNumber attnum)
-{
-	List	   *mappings = mappings_on(relid);
-	FormData_pg_attribute new;
-	ListCell   *lc;
-
-	if (mappings == NIL || !read_attribute(relid, attnum, SnapshotSelf, &new))
-		return;
-
-	/* better here than when a row is written next */
-	foreach(lc, mappings)
-	{
-		HcTrigger  *trigger = lfirst(lc);
-
-		if (new.attgenerated == HC_GENERATED_VIRTUAL &&
-			hc_catalog_whole_row(trigger))
-			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("cannot add virtual generated column \"%s\" to table \"%s\" because mapping \"%s\" writes whole rows",
-							NameStr(new.attname), get_rel_name(relid), trigger->name),
-					 errhint("Make it STORED, or let the mapping name its columns.")));
-	}
-	column_changed(mappings, relid, NameStr(new.attname), "added");
-}
-
-/*
- * A column has got another default.  Of a generated column it is what computes
- * it, and the rows are computed anew without firing triggers.
- */
-static void
-default_stored(Oid relid, AttrNumber attnum)
-{
-	List	   *mappings = mappings_on(relid);
-	FormData_pg_attribute attribute;
-	char	   *added;
-	ListCell   *lc;
-
-	if (mappings == NIL ||
-		!read_attribute(relid, attnum, SnapshotSelf, &attribute) ||
-		attribute.attgenerated != ATTRIBUTE_GENERATED_STORED || !has_rows(relid))
-		return;
-
-	added = psprintf("column \"%s\" added", NameStr(attribute.attname));
-	foreach(lc, mappings)
-	{
-		HcTrigger  *trigger = lfirst(lc);
-		bool		known = false;
-		ListCell   *reason;
-
-		if (!hc_catalog_whole_row(trigger) &&
-			!hc_naming_has_column(trigger, relid, attnum))
-			continue;
-		/* a new column has a default too */
-		foreach(reason, hc_owed_reasons(hc_catalog_root(trigger)))
-			known = known || strcmp(lfirst(reason), added) == 0;
-		if (!known)
-			owe(trigger, psprintf("column \"%s\" changed", NameStr(attribute.attname)));
-	}
-}
-
-static void
-column_dropped(Oid relid, AttrNumber attnum)
-{
-	List	   *mappings = mappings_on(relid);
-
-	if (mappings != NIL)
-		column_changed(mappings, relid, get_attname(relid, attnum, false), "dropped");
 }
 
 static void
@@ -520,11 +300,13 @@ guard(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, void *ar
 		if (access == OAT_TRUNCATE)
 			table_truncated(object_id);
 		else if (sub_id > 0 && access == OAT_POST_CREATE)
-			column_added(object_id, (AttrNumber) sub_id);
+			hc_column_added(object_id, (AttrNumber) sub_id);
 		else if (sub_id > 0 && access == OAT_POST_ALTER)
-			column_altered(object_id, (AttrNumber) sub_id);
+			hc_column_altered(object_id, (AttrNumber) sub_id);
 		else if (sub_id > 0 && access == OAT_DROP)
-			column_dropped(object_id, (AttrNumber) sub_id);
+			hc_column_dropped(object_id, (AttrNumber) sub_id);
+		else if (access == OAT_DROP)
+			hc_leftover_warn(object_id);
 		else if (sub_id == 0 && access == OAT_POST_ALTER)
 			hc_naming_altered(class_id, object_id);
 	}
@@ -532,7 +314,7 @@ guard(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, void *ar
 	{
 		/* the hook gets the column, not the default */
 		if (access == OAT_POST_CREATE && sub_id > 0)
-			default_stored(object_id, (AttrNumber) sub_id);
+			hc_column_computed(object_id, (AttrNumber) sub_id);
 	}
 	else if (access == OAT_POST_ALTER || access == OAT_POST_CREATE)
 		hc_naming_altered(class_id, object_id);

@@ -9,12 +9,13 @@
 #include "postgres_ext.h"
 
 /*
- * What attach() and detach() do themselves, so that it is not remembered as
- * still to be done.  InvalidOid outside of them; they reset it on error too.
+ * What attach() and detach() were asked for.  InvalidOid outside of them; they
+ * reset it on error too.
  */
-extern Oid	hc_guard_populating;	/* a relation: its new mapping is populated */
-extern Oid	hc_guard_unpopulated;	/* a relation: its new mapping need not be */
-extern Oid	hc_guard_purging;	/* a mapping: its entries are removed */
+extern Oid	hc_guard_populating;	/* a relation: its new mapping is to be populated */
+extern Oid	hc_guard_unpopulated;	/* a relation: its new mapping is not */
+extern Oid	hc_guard_purging;	/* a mapping: its entries are to be removed */
+extern Oid	hc_guard_purged;	/* a mapping: somebody sees to its entries */
 
 /* Installs the object access hook; called once, from _PG_init. */
 extern void hc_guard_init(void);

@@ -1,7 +1,7 @@
 /*
  * ledger.c
- *	  What has to be remembered about mappings: the tables hybrid_cache.owed
- *	  and hybrid_cache.leftover.
+ *	  What has to be remembered about mappings: the table hybrid_cache.owed.
+ *	  For its neighbour hybrid_cache.leftover see leftover.c.
  *
  * They are written below SQL, as catalogs are: a user whose DDL or DML causes
  * an entry needs no privilege on them, and no search_path, trigger or row
@@ -28,17 +28,14 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "commands/extension.h"
-#include "commands/sequence.h"
 #include "commands/trigger.h"
-#include "mapping/template.h"
 #include "miscadmin.h"
 #include "settings.h"
 #include "shmem.h"
 #include "storage/lmgr.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/json.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -48,18 +45,6 @@
 #define Anum_owed_since			3
 #define Anum_owed_started		4
 #define Natts_owed				4
-
-#define Anum_leftover_id		1
-#define Anum_leftover_relation	2
-#define Anum_leftover_mapping	3
-#define Anum_leftover_kind		4
-#define Anum_leftover_key		5
-#define Anum_leftover_member	6
-#define Anum_leftover_prefix	7
-#define Anum_leftover_types		8
-#define Anum_leftover_arguments	9
-#define Anum_leftover_dropped_at 10
-#define Natts_leftover			10
 
 /* The transaction has added something: the keeper is to know when it commits. */
 static bool owing = false;
@@ -82,12 +67,32 @@ hc_ledger_oid(const char *name)
 	return relid;
 }
 
-static Relation
-ledger_open(const char *name, LOCKMODE lockmode)
+Relation
+hc_ledger_open(const char *name, LOCKMODE lockmode)
 {
 	Oid			relid = hc_ledger_oid(name);
 
 	return OidIsValid(relid) ? try_table_open(relid, lockmode) : NULL;
+}
+
+void
+hc_ledger_changed(void)
+{
+	Oid			relid = hc_ledger_oid("owed");
+
+	if (OidIsValid(relid))
+		CacheInvalidateRelcacheByRelid(relid);
+}
+
+/* The rows of a mapping. */
+static SysScanDesc
+begin_scan(Relation owed, Oid mapping, Snapshot snapshot)
+{
+	ScanKeyData key;
+
+	ScanKeyInit(&key, Anum_owed_mapping, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(mapping));
+	return systable_beginscan(owed, InvalidOid, false, snapshot, 1, &key);
 }
 
 /* Has the keeper begun to make up for it? */
@@ -104,11 +109,8 @@ owed_already(Relation owed, Oid mapping, const char *reason)
 	bool		found = false;
 	SysScanDesc scan;
 	HeapTuple	tuple;
-	ScanKeyData key;
 
-	ScanKeyInit(&key, Anum_owed_mapping, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(mapping));
-	scan = systable_beginscan(owed, InvalidOid, false, SnapshotSelf, 1, &key);
+	scan = begin_scan(owed, mapping, SnapshotSelf);
 	while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		bool		isnull;
@@ -138,13 +140,14 @@ owed_insert(Relation owed, Oid mapping, const char *reason)
 	tuple = heap_form_tuple(RelationGetDescr(owed), values, nulls);
 	CatalogTupleInsert(owed, tuple);
 	heap_freetuple(tuple);
+	CacheInvalidateRelcache(owed);
 	owing = true;
 }
 
 void
 hc_owed_mark(Oid mapping, const char *reason)
 {
-	Relation	owed = ledger_open("owed", RowExclusiveLock);
+	Relation	owed = hc_ledger_open("owed", RowExclusiveLock);
 
 	if (owed == NULL)
 		return;
@@ -155,7 +158,7 @@ hc_owed_mark(Oid mapping, const char *reason)
 void
 hc_owed_all(const char *reason)
 {
-	Relation	owed = ledger_open("owed", RowExclusiveLock);
+	Relation	owed = hc_ledger_open("owed", RowExclusiveLock);
 	ListCell   *lc;
 
 	if (owed == NULL)
@@ -171,6 +174,7 @@ owed_delete(Relation owed, HeapTuple tuple)
 {
 	TM_FailureData failure;
 
+	CacheInvalidateRelcache(owed);
 	return table_tuple_delete(owed, &tuple->t_self, GetCurrentCommandId(true),
 							  SnapshotSelf, InvalidSnapshot, true, &failure,
 							  false) == TM_Ok;
@@ -180,16 +184,13 @@ owed_delete(Relation owed, HeapTuple tuple)
 static void
 owed_forget(Oid mapping, bool taken_only)
 {
-	Relation	owed = ledger_open("owed", RowExclusiveLock);
+	Relation	owed = hc_ledger_open("owed", RowExclusiveLock);
 	SysScanDesc scan;
 	HeapTuple	tuple;
-	ScanKeyData key;
 
 	if (owed == NULL)
 		return;
-	ScanKeyInit(&key, Anum_owed_mapping, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(mapping));
-	scan = systable_beginscan(owed, InvalidOid, false, NULL, 1, &key);
+	scan = begin_scan(owed, mapping, NULL);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		/* whoever deleted it before us wanted the same */
@@ -209,16 +210,13 @@ hc_owed_clear(Oid mapping)
 void
 hc_owed_withdraw(Oid mapping, const char *reason)
 {
-	Relation	owed = ledger_open("owed", RowExclusiveLock);
+	Relation	owed = hc_ledger_open("owed", RowExclusiveLock);
 	SysScanDesc scan;
 	HeapTuple	tuple;
-	ScanKeyData key;
 
 	if (owed == NULL)
 		return;
-	ScanKeyInit(&key, Anum_owed_mapping, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(mapping));
-	scan = systable_beginscan(owed, InvalidOid, false, NULL, 1, &key);
+	scan = begin_scan(owed, mapping, NULL);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		bool		isnull;
@@ -238,19 +236,17 @@ hc_owed_settle(Oid mapping)
 	owed_forget(mapping, true);
 }
 
-void
+bool
 hc_owed_take(Oid mapping)
 {
-	Relation	owed = ledger_open("owed", RowExclusiveLock);
+	Relation	owed = hc_ledger_open("owed", RowExclusiveLock);
 	SysScanDesc scan;
 	HeapTuple	tuple;
-	ScanKeyData key;
+	bool		taken = false;
 
 	if (owed == NULL)
-		return;
-	ScanKeyInit(&key, Anum_owed_mapping, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(mapping));
-	scan = systable_beginscan(owed, InvalidOid, false, NULL, 1, &key);
+		return false;
+	scan = begin_scan(owed, mapping, NULL);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		Datum		values[Natts_owed];
@@ -263,9 +259,11 @@ hc_owed_take(Oid mapping)
 		nulls[Anum_owed_started - 1] = false;
 		CatalogTupleInsert(owed, heap_form_tuple(RelationGetDescr(owed), values,
 												 nulls));
+		taken = true;
 	}
 	systable_endscan(scan);
 	table_close(owed, NoLock);
+	return taken;
 }
 
 /*
@@ -287,22 +285,77 @@ hc_owed_wait(void)
 bool
 hc_owed_is_taken(Oid mapping)
 {
-	Relation	owed = ledger_open("owed", AccessShareLock);
+	Relation	owed = hc_ledger_open("owed", AccessShareLock);
 	bool		taken = false;
 	SysScanDesc scan;
 	HeapTuple	tuple;
-	ScanKeyData key;
 
 	if (owed == NULL)
 		return false;
-	ScanKeyInit(&key, Anum_owed_mapping, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(mapping));
-	scan = systable_beginscan(owed, InvalidOid, false, SnapshotSelf, 1, &key);
+	scan = begin_scan(owed, mapping, SnapshotSelf);
 	while (!taken && HeapTupleIsValid(tuple = systable_getnext(scan)))
 		taken = is_taken(owed, tuple);
 	systable_endscan(scan);
 	table_close(owed, AccessShareLock);
 	return taken;
+}
+
+/* Is it owed, and yet nobody wants it? */
+static bool
+is_declined(const char *reason)
+{
+	return strcmp(reason, HC_OWED_UNPOPULATED) == 0 ||
+		strncmp(reason, HC_OWED_CANCELLED, strlen(HC_OWED_CANCELLED)) == 0;
+}
+
+bool
+hc_owed_is_declined(Oid mapping)
+{
+	ListCell   *lc;
+
+	foreach(lc, hc_owed_reasons(mapping))
+	{
+		if (is_declined(lfirst(lc)))
+			return true;
+	}
+	return false;
+}
+
+/* The keeper may be just about to take or to settle the same. */
+bool
+hc_owed_cancel(Oid mapping)
+{
+	Relation	owed = hc_ledger_open("owed", RowExclusiveLock);
+	bool		cancelled = false;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	if (owed == NULL)
+		return false;
+	scan = begin_scan(owed, mapping, NULL);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Datum		values[Natts_owed];
+		bool		nulls[Natts_owed];
+		char	   *reason;
+
+		heap_deform_tuple(tuple, RelationGetDescr(owed), values, nulls);
+		reason = TextDatumGetCString(values[Anum_owed_reason - 1]);
+		if (strcmp(reason, HC_OWED_FOREIGN) == 0 ||
+			(is_declined(reason) && nulls[Anum_owed_started - 1]) ||
+			!owed_delete(owed, tuple))
+			continue;
+		if (!is_declined(reason))
+			values[Anum_owed_reason - 1] =
+				CStringGetTextDatum(psprintf("%s%s", HC_OWED_CANCELLED, reason));
+		nulls[Anum_owed_started - 1] = true;
+		CatalogTupleInsert(owed, heap_form_tuple(RelationGetDescr(owed), values,
+												 nulls));
+		cancelled = true;
+	}
+	systable_endscan(scan);
+	table_close(owed, NoLock);
+	return cancelled;
 }
 
 /* Can the keeper do something about it now? */
@@ -311,7 +364,7 @@ is_work(Oid mapping, const char *reason)
 {
 	HcTrigger  *trigger;
 
-	if (strcmp(reason, HC_OWED_UNPOPULATED) == 0)
+	if (is_declined(reason))
 		return false;
 	trigger = hc_catalog_trigger(mapping, NULL);
 	return trigger == NULL ||
@@ -359,17 +412,14 @@ hc_owed_work(void)
 List *
 hc_owed_reasons(Oid mapping)
 {
-	Relation	owed = ledger_open("owed", AccessShareLock);
+	Relation	owed = hc_ledger_open("owed", AccessShareLock);
 	List	   *reasons = NIL;
 	SysScanDesc scan;
 	HeapTuple	tuple;
-	ScanKeyData key;
 
 	if (owed == NULL)
 		return NIL;
-	ScanKeyInit(&key, Anum_owed_mapping, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(mapping));
-	scan = systable_beginscan(owed, InvalidOid, false, SnapshotSelf, 1, &key);
+	scan = begin_scan(owed, mapping, SnapshotSelf);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		bool		isnull;
@@ -391,158 +441,10 @@ hc_owed_reasons(Oid mapping)
 	return reasons;
 }
 
-/* Adds "column": "type" for the columns of a template. */
-static void
-append_types(StringInfo json, Oid relid, const char *source)
+void
+hc_ledger_call(void)
 {
-	const char *problem;
-	const char *hint;
-	HcTemplate *template;
-	int			i;
-
-	if (source == NULL)
-		return;
-	template = hc_template_parse(source, &problem, &hint);
-	for (i = 0; template != NULL && i < template->n_parts; i++)
-	{
-		AttrNumber	attnum;
-
-		if (!template->parts[i].is_column)
-			continue;
-		attnum = get_attnum(relid, template->parts[i].text);
-		if (attnum == InvalidAttrNumber)
-			continue;
-		if (json->len > 1)
-			appendStringInfoString(json, ", ");
-		escape_json(json, template->parts[i].text);
-		appendStringInfoString(json, ": ");
-		escape_json(json, format_type_be(getBaseType(get_atttype(relid, attnum))));
-	}
-}
-
-int64
-hc_leftover_record(const HcTrigger *trigger)
-{
-	Relation	leftover = ledger_open("leftover", RowExclusiveLock);
-	Oid			sequence = hc_ledger_oid("leftover_id_seq");
-	const char *key = hc_catalog_option(trigger, HC_OPTION_KEY);
-	const char *member = hc_catalog_option(trigger, HC_OPTION_MEMBER);
-	Datum		values[Natts_leftover];
-	bool		nulls[Natts_leftover] = {0};
-	Datum	   *arguments;
-	StringInfoData types;
-	HeapTuple	tuple;
-	int64		id;
-	int			i;
-
-	if (leftover == NULL)
-		return 0;
-	if (!OidIsValid(sequence))
-	{
-		table_close(leftover, NoLock);
-		return 0;
-	}
-	if (member == NULL)
-		member = hc_catalog_option(trigger, HC_OPTION_FIELD);
-
-	initStringInfo(&types);
-	appendStringInfoChar(&types, '{');
-	append_types(&types, trigger->relid, key);
-	append_types(&types, trigger->relid, member);
-	appendStringInfoChar(&types, '}');
-
-	arguments = palloc(sizeof(Datum) * Max(trigger->nargs, 1));
-	for (i = 0; i < trigger->nargs; i++)
-		arguments[i] = CStringGetTextDatum(trigger->args[i]);
-
-	id = nextval_internal(sequence, false);
-	values[Anum_leftover_id - 1] = Int64GetDatum(id);
-	values[Anum_leftover_relation - 1] =
-		CStringGetTextDatum(quote_qualified_identifier(get_namespace_name(get_rel_namespace(trigger->relid)),
-													   get_rel_name(trigger->relid)));
-	values[Anum_leftover_mapping - 1] = DirectFunctionCall1(namein, CStringGetDatum(trigger->name));
-	values[Anum_leftover_kind - 1] = CStringGetTextDatum(hc_catalog_kind(trigger));
-	values[Anum_leftover_key - 1] = CStringGetTextDatum(key != NULL ? key : "");
-	if (member != NULL)
-		values[Anum_leftover_member - 1] = CStringGetTextDatum(member);
-	else
-		nulls[Anum_leftover_member - 1] = true;
-	values[Anum_leftover_prefix - 1] = CStringGetTextDatum(hc_key_prefix);
-	values[Anum_leftover_types - 1] = DirectFunctionCall1(jsonb_in, CStringGetDatum(types.data));
-	values[Anum_leftover_arguments - 1] =
-		PointerGetDatum(construct_array(arguments, trigger->nargs, TEXTOID, -1,
-										false, TYPALIGN_INT));
-	values[Anum_leftover_dropped_at - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
-
-	tuple = heap_form_tuple(RelationGetDescr(leftover), values, nulls);
-	CatalogTupleInsert(leftover, tuple);
-	table_close(leftover, NoLock);
-	return id;
-}
-
-HcLeftover *
-hc_leftover_get(int64 id)
-{
-	Relation	rel = ledger_open("leftover", AccessShareLock);
-	HcLeftover *leftover = NULL;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-	ScanKeyData key;
-
-	if (rel == NULL)
-		return NULL;
-	ScanKeyInit(&key, Anum_leftover_id, BTEqualStrategyNumber, F_INT8EQ,
-				Int64GetDatum(id));
-	scan = systable_beginscan(rel, InvalidOid, false, NULL, 1, &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-	{
-		Datum		values[Natts_leftover];
-		bool		nulls[Natts_leftover];
-
-		heap_deform_tuple(tuple, RelationGetDescr(rel), values, nulls);
-		leftover = palloc0(sizeof(HcLeftover));
-		leftover->id = id;
-		leftover->kind = TextDatumGetCString(values[Anum_leftover_kind - 1]);
-		leftover->key = TextDatumGetCString(values[Anum_leftover_key - 1]);
-		if (!nulls[Anum_leftover_member - 1])
-			leftover->member = TextDatumGetCString(values[Anum_leftover_member - 1]);
-		leftover->prefix = TextDatumGetCString(values[Anum_leftover_prefix - 1]);
-		leftover->types = DatumGetJsonbPCopy(values[Anum_leftover_types - 1]);
-		leftover->tid = tuple->t_self;
-	}
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
-	return leftover;
-}
-
-const char *
-hc_leftover_type(const HcLeftover *leftover, const char *column)
-{
-	JsonbValue	buffer;
-	JsonbValue *value = getKeyJsonValueFromContainer(&leftover->types->root, column,
-													 strlen(column), &buffer);
-
-	if (value == NULL || value->type != jbvString)
-		return NULL;
-	return pnstrdup(value->val.string.val, value->val.string.len);
-}
-
-bool
-hc_leftover_delete(const HcLeftover *leftover)
-{
-	Relation	rel = ledger_open("leftover", RowExclusiveLock);
-	ItemPointerData tid = leftover->tid;
-	TM_FailureData failure;
-	TM_Result	result;
-
-	if (rel == NULL)
-		return false;
-	result = table_tuple_delete(rel, &tid, GetCurrentCommandId(true),
-								SnapshotSelf, InvalidSnapshot, true, &failure,
-								false);
-	table_close(rel, NoLock);
-	return result == TM_Ok;
+	owing = true;
 }
 
 static void

@@ -1,23 +1,46 @@
 /*
  * ledger.h
- *	  What has to be remembered about mappings: the tables hybrid_cache.owed
- *	  (a reconcile is owed, and why) and hybrid_cache.leftover (the entries of a
- *	  dropped mapping are still in Redis).
+ *	  What has to be remembered about mappings: the table hybrid_cache.owed (a
+ *	  reconcile is owed, and why).
  */
 #ifndef HC_LEDGER_H
 #define HC_LEDGER_H
 
 #include "capture/catalog.h"
-#include "utils/jsonb.h"
+#include "utils/relcache.h"
 
-/* The reason of a mapping whose maker did not want it populated. */
+/*
+ * The reason of a mapping that was not populated yet, or is to be again: its
+ * entries are written also where an absent one is right.
+ */
+#define HC_OWED_POPULATE	"not populated"
+
+/*
+ * These are shown, but nothing is done about them by itself: the mapping's maker
+ * did not want it populated; somebody has cancelled what was owed, and then the
+ * reason follows.
+ */
 #define HC_OWED_UNPOPULATED	"not populated, as asked for"
+#define HC_OWED_CANCELLED	"cancelled: "
 
 /*
  * A table or sequence of the extension; InvalidOid if it does not exist
  * (any more).
  */
 extern Oid	hc_ledger_oid(const char *name);
+
+/* The same table, opened; NULL if it does not exist (any more). */
+extern Relation hc_ledger_open(const char *name, LOCKMODE lockmode);
+
+/* The keeper is to look what there is to do, when this transaction commits. */
+extern void hc_ledger_call(void);
+
+/*
+ * For sessions that keep what follows from the table hybrid_cache.owed and from
+ * which mappings there are: whenever one of them changes, the relation cache's
+ * entry of that table is invalidated.  This tells of the latter.
+ */
+extern void hc_ledger_changed(void);
 
 /*
  * Remembers, with the current transaction, that the mapping has to be compared
@@ -42,6 +65,15 @@ extern void hc_owed_withdraw(Oid mapping, const char *reason);
 extern void hc_owed_clear(Oid mapping);
 
 /*
+ * Nothing is to be done any more about what is owed now, though it stays owed.
+ * false if nothing was to be done.
+ */
+extern bool hc_owed_cancel(Oid mapping);
+
+/* Does it owe what nobody wants to be done? */
+extern bool hc_owed_is_declined(Oid mapping);
+
+/*
  * The mappings for which the keeper can do something now (a list of Oid): what
  * they owe is not known to be wanted, and they fire or are gone.  Waits for no
  * lock; while somebody keeps the table locked there is nothing to do.
@@ -51,10 +83,11 @@ extern List *hc_owed_work(void);
 /*
  * The keeper begins with a mapping, and, after it has called take() and its
  * transaction has committed, waits for those who may have found that the same
- * was owed already and so did not add it.  settle() forgets what there was at
+ * was owed already and so did not add it.  take() is false if all that there is was
+ * taken before.  settle() forgets what there was at
  * take(), not what came since.
  */
-extern void hc_owed_take(Oid mapping);
+extern bool hc_owed_take(Oid mapping);
 extern void hc_owed_wait(void);
 extern void hc_owed_settle(Oid mapping);
 
@@ -66,34 +99,6 @@ extern bool hc_owed_is_taken(Oid mapping);
  * if none is.
  */
 extern List *hc_owed_reasons(Oid mapping);
-
-/* A dropped mapping.  Everything is as text: the objects may be gone. */
-typedef struct HcLeftover
-{
-	int64		id;
-	char	   *kind;
-	char	   *key;			/* template */
-	char	   *member;			/* template of member or field; NULL if none */
-	char	   *prefix;			/* hybrid_cache.key_prefix when it was dropped */
-	Jsonb	   *types;			/* of the templates' columns, by their names */
-	ItemPointerData tid;
-} HcLeftover;
-
-/*
- * Records that the mapping is gone and its entries stay.  Returns the id for
- * purge(), or 0 where the table does not exist (any more).  The relation must
- * still exist.
- */
-extern int64 hc_leftover_record(const HcTrigger *trigger);
-
-/* NULL if there is no such leftover. */
-extern HcLeftover *hc_leftover_get(int64 id);
-
-/* The type of a column of the templates, as format_type() wrote it, or NULL. */
-extern const char *hc_leftover_type(const HcLeftover *leftover, const char *column);
-
-/* false if another transaction has just done it. */
-extern bool hc_leftover_delete(const HcLeftover *leftover);
 
 /* Registers the transaction callback; called once, from _PG_init. */
 extern void hc_ledger_init(void);

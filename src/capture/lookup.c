@@ -26,6 +26,7 @@
 #include "mapping/bytes.h"
 #include "mapping/value.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -40,10 +41,13 @@ typedef struct Lookup
 	HcBytes		key;
 	const HcBytes *member;
 	HcRenderer *renderer;
-	bool		found;
+	BlockNumber most_blocks;
+	HcLookupFound found;
+	void	   *arg;
+	bool		enough;			/* no more rows are wanted */
 } Lookup;
 
-/* Captures the row if it has the entry. */
+/* Hands the row out if it has the entry. */
 static void
 consider(Lookup *lookup, TupleTableSlot *slot)
 {
@@ -52,9 +56,8 @@ consider(Lookup *lookup, TupleTableSlot *slot)
 	if (hc_render_identity(lookup->renderer, slot, &op) == HC_RENDERED_ENTRY &&
 		hc_bytes_equal(op.key, lookup->key) &&
 		(lookup->member == NULL || hc_bytes_equal(op.member, *lookup->member)) &&
-		hc_entry_set(lookup->renderer, slot,
-					 hc_entry_version(lookup->rel, &slot->tts_tid), true))
-		lookup->found = true;
+		!lookup->found(lookup->renderer, lookup->rel, slot, lookup->arg))
+		lookup->enough = true;
 }
 
 /*
@@ -169,7 +172,7 @@ search_index(Lookup *lookup, Relation index, ScanKey key, Snapshot snapshot,
 	IndexScanDesc scan = hc_compat_index_beginscan(lookup->rel, index, snapshot, 1);
 
 	index_rescan(scan, key, 1, NULL, 0);
-	while (index_getnext_slot(scan, ForwardScanDirection, slot))
+	while (!lookup->enough && index_getnext_slot(scan, ForwardScanDirection, slot))
 	{
 		CHECK_FOR_INTERRUPTS();
 		consider(lookup, slot);
@@ -183,7 +186,8 @@ search_table(Lookup *lookup, Snapshot snapshot, TupleTableSlot *slot)
 {
 	TableScanDesc scan = table_beginscan(lookup->rel, snapshot, 0, NULL);
 
-	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	while (!lookup->enough &&
+		   table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
 		CHECK_FOR_INTERRUPTS();
 		consider(lookup, slot);
@@ -191,12 +195,14 @@ search_table(Lookup *lookup, Snapshot snapshot, TupleTableSlot *slot)
 	table_endscan(scan);
 }
 
-static void
+/* false if the table is too large to be read. */
+static bool
 search(Lookup *lookup)
 {
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TupleTableSlot *slot = table_slot_create(lookup->rel, NULL);
 	const HcShape *shape = lookup->shape;
+	bool		done = true;
 	ScanKeyData key;
 	Relation	index;
 
@@ -207,24 +213,30 @@ search(Lookup *lookup)
 						   *lookup->member, &key);
 	if (index != NULL)
 		search_index(lookup, index, &key, snapshot, slot);
-	else
+	else if (lookup->most_blocks == InvalidBlockNumber ||
+			 RelationGetNumberOfBlocks(lookup->rel) <= lookup->most_blocks)
 		search_table(lookup, snapshot, slot);
+	else
+		done = false;
 	ExecDropSingleTupleTableSlot(slot);
 	UnregisterSnapshot(snapshot);
+	return done;
 }
 
 bool
-hc_lookup_capture(const HcCandidate *candidate, HcBytes key, const HcBytes *member)
+hc_lookup_rows(const HcCandidate *candidate, HcBytes key, const HcBytes *member,
+			   BlockNumber most_blocks, HcLookupFound found, void *arg)
 {
 	const HcTrigger *mapping = candidate->mapping;
 	List	   *relids = list_make1_oid(mapping->relid);
+	bool		done = true;
 	HcOptions	options;
 	Lookup		lookup = {0};
 	ListCell   *lc;
 
 	/* no row has what is only unlinked */
 	if (mapping->function == HC_FUNCTION_INVALIDATE)
-		return false;
+		return true;
 	hc_options_parse(mapping->function, mapping->nargs, mapping->args, &options);
 	if (get_rel_relkind(mapping->relid) == RELKIND_PARTITIONED_TABLE)
 		relids = find_all_inheritors(mapping->relid, NoLock, NULL);
@@ -232,6 +244,9 @@ hc_lookup_capture(const HcCandidate *candidate, HcBytes key, const HcBytes *memb
 	lookup.shape = &candidate->shape;
 	lookup.key = key;
 	lookup.member = member;
+	lookup.most_blocks = most_blocks;
+	lookup.found = found;
+	lookup.arg = arg;
 	foreach(lc, relids)
 	{
 		MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
@@ -240,17 +255,37 @@ hc_lookup_capture(const HcCandidate *candidate, HcBytes key, const HcBytes *memb
 		MemoryContext old = MemoryContextSwitchTo(context);
 
 		lookup.rel = table_open(lfirst_oid(lc), AccessShareLock);
-		if (RELKIND_HAS_STORAGE(lookup.rel->rd_rel->relkind))
+		if (!lookup.enough && RELKIND_HAS_STORAGE(lookup.rel->rd_rel->relkind))
 		{
 			lookup.renderer = hc_render_create(hc_mapping_compile(lookup.rel,
 																  mapping->name,
 																  &options),
 											   context);
-			search(&lookup);
+			done &= search(&lookup);
 		}
 		table_close(lookup.rel, NoLock);
 		MemoryContextSwitchTo(old);
 		MemoryContextDelete(context);
 	}
-	return lookup.found;
+	return done;
+}
+
+static bool
+capture(HcRenderer *renderer, Relation rel, TupleTableSlot *slot, void *arg)
+{
+	bool	   *captured = arg;
+
+	*captured |= hc_entry_set(renderer, slot, hc_entry_version(rel, &slot->tts_tid),
+							  true);
+	return true;
+}
+
+bool
+hc_lookup_capture(const HcCandidate *candidate, HcBytes key, const HcBytes *member)
+{
+	bool		captured = false;
+
+	(void) hc_lookup_rows(candidate, key, member, InvalidBlockNumber, capture,
+						  &captured);
+	return captured;
 }

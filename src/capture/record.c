@@ -9,8 +9,8 @@
  * prefix_size spans all of it, while SQL can only make strlen(prefix) + 1.
  *
  * The payload: flags (1 byte), top xid, first op, ops, records before, ranges,
- * each range as (from, length), the window and its mapping if there is one, all
- * LEB128; then the ops (op.c).
+ * each range as (from, length), if there is one the window, its mapping, the number
+ * of the transaction in it and what was found, all LEB128; then the ops (op.c).
  */
 #include "postgres.h"
 
@@ -26,11 +26,17 @@ static const char prefix[] = "hybrid_cache\0v1";
 
 #define FLAG_CLOSING	0x01
 #define FLAG_LATE		0x02
-#define FLAG_WINDOW		0x04	/* window and mapping follow */
+#define FLAG_WINDOW		0x04	/* a window follows */
 #define FLAG_MARKER		0x08
 #define FLAG_MAPPED		0x10
+#define FLAG_LAST		0x20
+#define FLAG_DRY		0x40
 #define FLAGS_KNOWN \
-	(FLAG_CLOSING | FLAG_LATE | FLAG_WINDOW | FLAG_MARKER | FLAG_MAPPED)
+	(FLAG_CLOSING | FLAG_LATE | FLAG_WINDOW | FLAG_MARKER | FLAG_MAPPED | \
+	 FLAG_LAST | FLAG_DRY)
+
+/* These mean nothing without a window. */
+#define FLAGS_OF_WINDOW	(FLAG_MARKER | FLAG_LAST | FLAG_DRY)
 
 XLogRecPtr
 hc_record_write(const HcRecord *record, const HcOpRange *ranges)
@@ -51,6 +57,10 @@ hc_record_write(const HcRecord *record, const HcOpRange *ranges)
 		flags |= FLAG_MARKER;
 	if (record->mapped)
 		flags |= FLAG_MAPPED;
+	if (record->last)
+		flags |= FLAG_LAST;
+	if (record->dry)
+		flags |= FLAG_DRY;
 
 	initStringInfo(&head);
 	appendStringInfoChar(&head, (char) flags);
@@ -68,6 +78,8 @@ hc_record_write(const HcRecord *record, const HcOpRange *ranges)
 	{
 		hc_varint_append(&head, record->window);
 		hc_varint_append(&head, record->mapping);
+		hc_varint_append(&head, record->number);
+		hc_varint_append(&head, record->found);
 	}
 
 	/* the struct has padding, which must not carry memory into the WAL */
@@ -133,12 +145,14 @@ hc_record_decode(const char *message, size_t len, HcRecord *record)
 		return false;
 	flags = (uint8) *cursor++;
 	if ((flags & ~FLAGS_KNOWN) ||
-		((flags & FLAG_MARKER) && !(flags & FLAG_WINDOW)))
+		((flags & FLAGS_OF_WINDOW) && !(flags & FLAG_WINDOW)))
 		return false;
 	record->closing = (flags & FLAG_CLOSING) != 0;
 	record->late = (flags & FLAG_LATE) != 0;
 	record->marker = (flags & FLAG_MARKER) != 0;
 	record->mapped = (flags & FLAG_MAPPED) != 0;
+	record->last = (flags & FLAG_LAST) != 0;
+	record->dry = (flags & FLAG_DRY) != 0;
 
 	if (!hc_varint_get(&cursor, end, &xid) ||
 		xid > PG_UINT32_MAX || !TransactionIdIsNormal((TransactionId) xid) ||
@@ -164,12 +178,16 @@ hc_record_decode(const char *message, size_t len, HcRecord *record)
 	if (flags & FLAG_WINDOW)
 	{
 		uint64		mapping;
+		uint64		found;
 
 		if (!hc_varint_get(&cursor, end, &record->window) ||
 			record->window == 0 ||
-			!hc_varint_get(&cursor, end, &mapping) || mapping > PG_UINT32_MAX)
+			!hc_varint_get(&cursor, end, &mapping) || mapping > PG_UINT32_MAX ||
+			!hc_varint_get(&cursor, end, &record->number) ||
+			!hc_varint_get(&cursor, end, &found) || found >= HC_NUM_FOUND)
 			return false;
 		record->mapping = (Oid) mapping;
+		record->found = (HcFound) found;
 	}
 	record->ops = cursor;
 	record->end = end;

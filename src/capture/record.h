@@ -7,7 +7,9 @@
  * record names the ranges that savepoints took back after they were written.
  *
  * Records of the keeper name a window (worker/window.h): a marker, which opens
- * it, and ops that count only for entries which nobody touched since.
+ * it, and then any number of transactions with ops that count only for entries
+ * which nobody touched since.  Each record of those says what its ops were found
+ * to be, so that what is taken can be counted.
  */
 #ifndef HC_RECORD_H
 #define HC_RECORD_H
@@ -15,6 +17,7 @@
 #include "access/xlogdefs.h"
 #include "access/xlogreader.h"
 #include "mapping/op.h"
+#include "shmem.h"
 
 typedef struct HcOpRange
 {
@@ -33,7 +36,11 @@ typedef struct HcRecord
 	uint64		n_before;		/* records this transaction wrote before */
 	uint64		window;			/* of the keeper; 0: an ordinary transaction */
 	Oid			mapping;		/* with a window: which mapping it is for */
+	uint64		number;			/* with a window: of the transaction in it */
+	HcFound		found;			/* with a window: what the ops are for */
 	bool		marker;			/* the window begins with this transaction */
+	bool		last;			/* it ends with this one */
+	bool		dry;			/* with a window: only to be counted */
 	uint64		n_ranges;		/* of taken-back ops; only if closing */
 	const char *ranges;			/* encoded; see hc_record_next_range() */
 	const char *ranges_end;

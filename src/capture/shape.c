@@ -73,6 +73,24 @@ hc_shape_of_trigger(HcShape *shape, const HcTrigger *trigger)
 	return true;
 }
 
+List *
+hc_shape_others(Oid mapping)
+{
+	List	   *shapes = NIL;
+	ListCell   *lc;
+
+	foreach(lc, hc_catalog_database())
+	{
+		const HcTrigger *trigger = lfirst(lc);
+		HcShape    *shape = palloc(sizeof(HcShape));
+
+		if (trigger->oid != mapping &&
+			hc_shape_of_trigger(shape, trigger) && shape->type != NULL)
+			shapes = lappend(shapes, shape);
+	}
+	return shapes;
+}
+
 bool
 hc_shape_matches(const HcShape *shape, HcBytes key, const HcBytes *member)
 {
@@ -83,6 +101,14 @@ hc_shape_matches(const HcShape *shape, HcBytes key, const HcBytes *member)
 	if (shape->member == NULL || member == NULL)
 		return true;
 	return hc_match(shape->member, member->data, member->len);
+}
+
+bool
+hc_shape_is_certain(const HcShape *shape)
+{
+	return !shape->key_template->parts[0].is_column &&
+		hc_match_is_certain(shape->key) &&
+		(shape->member == NULL || hc_match_is_certain(shape->member));
 }
 
 List *

@@ -29,11 +29,20 @@ extern void hc_shape_make(HcShape *shape, const HcClaim *claim,
 extern bool hc_shape_of_trigger(HcShape *shape, const HcTrigger *trigger);
 
 /*
+ * The shapes of all mappings of the database that write entries, but for one
+ * (InvalidOid: of all), as a list of HcShape *.
+ */
+extern List *hc_shape_others(Oid mapping);
+
+/*
  * Could a row have rendered this?  member is NULL for a whole key.  Where one
  * side is a whole key and the other a part of one, the keys decide.
  */
 extern bool hc_shape_matches(const HcShape *shape, HcBytes key,
 							 const HcBytes *member);
+
+/* Can nothing but a row of the mapping have made what matches? */
+extern bool hc_shape_is_certain(const HcShape *shape);
 
 /* A mapping that could have an entry. */
 typedef struct HcCandidate

@@ -14,6 +14,8 @@
 #include "capture/catalog.h"
 #include "capture/check.h"
 #include "capture/guard.h"
+#include "capture/ledger.h"
+#include "capture/shape.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "commands/defrem.h"
@@ -23,6 +25,7 @@
 #include "mapping/expression.h"
 #include "miscadmin.h"
 #include "settings.h"
+#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -39,6 +42,9 @@ enum
 	ARG_REPLACE,
 	ARG_ALWAYS
 };
+
+/* What to do with a mapping that is a partition's part of one. */
+#define PART_HINT	"Detach it there, or detach the partition from its table."
 
 PG_FUNCTION_INFO_V1(hybrid_cache_attach);
 PG_FUNCTION_INFO_V1(hybrid_cache_detach);
@@ -200,32 +206,6 @@ create_triggers(Oid relid, const char *name, HcFunction function, int nargs,
 						 table, quote_identifier(name), quote_identifier(companion)));
 }
 
-/* The mapping of that name; raises 42704 if there is none. */
-static HcTrigger *
-find_mapping(Oid relid, const char *name)
-{
-	Oid			oid = get_trigger_oid(relid, name, true);
-	HcTrigger  *trigger = OidIsValid(oid) ? hc_catalog_trigger(oid, NULL) : NULL;
-
-	if (trigger == NULL || !hc_catalog_is_row(trigger))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("mapping \"%s\" of table \"%s\" does not exist",
-						name, get_rel_name(relid)),
-				 errhint("The view hybrid_cache.mapping lists the mappings.")));
-	if (OidIsValid(trigger->parent))
-	{
-		const HcTrigger *root = hc_catalog_mapping(trigger);
-
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("mapping \"%s\" belongs to partitioned table \"%s\"",
-						root->name, get_rel_name(root->relid)),
-				 errhint("Detach it there, or detach the partition from its table.")));
-	}
-	return trigger;
-}
-
 /* Keeps writers out of the table and its partitions. */
 static void
 lock_table(Oid relid, LOCKMODE lockmode)
@@ -234,27 +214,68 @@ lock_table(Oid relid, LOCKMODE lockmode)
 	(void) find_all_inheritors(relid, lockmode, NULL);
 }
 
-/* SPI is connected; the caller owns the table. */
+/* So many blocks are read in less time than a user notices. */
+#define AT_ONCE_BLOCKS	1024
+
+/* Have the table and its partitions few enough rows to be read at once? */
+static bool
+is_small(Oid relid)
+{
+	BlockNumber n_blocks = 0;
+	ListCell   *lc;
+
+	foreach(lc, find_all_inheritors(relid, NoLock, NULL))
+	{
+		Relation	rel = table_open(lfirst_oid(lc), NoLock);
+
+		if (RELKIND_HAS_STORAGE(rel->rd_rel->relkind))
+			n_blocks += RelationGetNumberOfBlocks(rel);
+		table_close(rel, NoLock);
+		if (n_blocks > AT_ONCE_BLOCKS)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Captures the removal of all entries of the mapping, with the table locked; false
+ * if that is for the keeper.
+ *
+ * The keeper finds them by the templates, or, where a template does not read
+ * back, by what is in the table when it comes to look (keeper/purge.c).  In the
+ * second case this is more exact, so it is done where it takes no time.
+ */
+static bool
+remove_at_once(const HcTrigger *trigger)
+{
+	HcShape		shape;
+	HcOptions	options;
+	Relation	rel;
+
+	if (!hc_enabled || trigger->function != HC_FUNCTION_WRITE_THROUGH ||
+		!hc_shape_of_trigger(&shape, trigger) || hc_shape_is_certain(&shape) ||
+		hc_owed_reasons(trigger->oid) != NIL || !is_small(trigger->relid))
+		return false;
+
+	hc_options_parse(trigger->function, trigger->nargs, trigger->args, &options);
+	rel = table_open(trigger->relid, NoLock);
+	(void) hc_capture_table(rel, trigger->name, &options, true);
+	table_close(rel, NoLock);
+	return true;
+}
+
+/*
+ * SPI is connected; the caller owns the table.  guard: how the guard is to be
+ * told of the mapping.
+ */
 static void
-drop_mapping(const HcTrigger *trigger, bool purge)
+drop_mapping(const HcTrigger *trigger, Oid *guard)
 {
 	const char *table = qualified_name(trigger->relid);
-	HcTrigger  *companion;
+	HcTrigger  *companion =
+	hc_catalog_companion(hc_catalog_relation(trigger->relid, NULL), trigger);
 
-	/* with capture off the entries stay, and that must be known */
-	purge = purge && hc_enabled;
-	if (purge && trigger->function == HC_FUNCTION_WRITE_THROUGH)
-	{
-		Relation	rel = table_open(trigger->relid, NoLock);
-		HcOptions	options;
-
-		hc_options_parse(trigger->function, trigger->nargs, trigger->args, &options);
-		(void) hc_capture_table(rel, trigger->name, &options, true);
-		table_close(rel, NoLock);
-	}
-
-	companion = hc_catalog_companion(hc_catalog_relation(trigger->relid, NULL), trigger);
-	execute_guarded(&hc_guard_purging, purge ? trigger->oid : InvalidOid,
+	execute_guarded(guard, trigger->oid,
 					companion != NULL && !companion->internal
 					? psprintf("DROP TRIGGER %s ON %s",
 							   quote_identifier(companion->name), table) : NULL,
@@ -262,9 +283,24 @@ drop_mapping(const HcTrigger *trigger, bool purge)
 							 quote_identifier(trigger->name), table));
 }
 
+/* Does a mapping with these arguments write the entries of the old one? */
+static bool
+inherits(const HcTrigger *old, const char *kind, const HcOptions *options)
+{
+	const char *member = options->values[HC_OPTION_MEMBER];
+	HcClaim		claim;
+	HcClaim		old_claim;
+
+	if (member == NULL)
+		member = options->values[HC_OPTION_FIELD];
+	return hc_check_claim(&claim, kind, options->values[HC_OPTION_KEY], member) &&
+		claim.type != NULL && hc_check_trigger_claim(&old_claim, old) &&
+		hc_check_overlap(&claim, &old_claim);
+}
+
 /*
  * attach(relation, kind, ...options, name, populate, replace, always): makes a
- * mapping and has it populated.  Returns its name.
+ * mapping, and asks the keeper to populate it.  Returns its name.
  */
 Datum
 hybrid_cache_attach(PG_FUNCTION_ARGS)
@@ -281,6 +317,7 @@ hybrid_cache_attach(PG_FUNCTION_ARGS)
 	bool		replace = !PG_ARGISNULL(ARG_REPLACE) && PG_GETARG_BOOL(ARG_REPLACE);
 	bool		always = !PG_ARGISNULL(ARG_ALWAYS) && PG_GETARG_BOOL(ARG_ALWAYS);
 	bool		populate;
+	bool		inherited = false;
 	Oid			unguarded = InvalidOid;
 	Oid		   *guard = &unguarded;
 	Relation	rel;
@@ -310,7 +347,7 @@ hybrid_cache_attach(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("a mapping of kind %s has nothing to populate", kind)));
 
-	/* no writer from here on: what is captured below is exact */
+	/* what CREATE TRIGGER will take; before the triggers are looked at */
 	lock_table(relid, replace ? AccessExclusiveLock : ShareRowExclusiveLock);
 	rel = table_open(relid, NoLock);
 	qualify_options(rel, values);
@@ -346,24 +383,26 @@ hybrid_cache_attach(PG_FUNCTION_ARGS)
 							name, table),
 					 old != NULL && hc_catalog_is_row(old)
 					 ? errhint("Add replace => true to replace the mapping.") : 0));
-		drop_mapping(find_mapping(relid, name), true);
+		old = hc_check_mapping(relid, name, PART_HINT);
+		if (remove_at_once(old))
+			drop_mapping(old, &hc_guard_purged);
+		else if (inherits(old, kind, &options))
+		{
+			drop_mapping(old, &hc_guard_purged);
+			inherited = true;
+		}
+		else
+			drop_mapping(old, &hc_guard_purging);
 	}
-
-	/* with capture off nothing is populated, and that must be known */
-	if (populate && hc_enabled)
-		guard = &hc_guard_populating;
-	else if (!populate && !PG_ARGISNULL(ARG_POPULATE))
-		guard = &hc_guard_unpopulated;
-	populate = populate && hc_enabled;
-	create_triggers(relid, name, function, nargs, args, always, guard);
-	SPI_finish();
 
 	if (populate)
-	{
-		rel = table_open(relid, NoLock);
-		(void) hc_capture_table(rel, name, &options, false);
-		table_close(rel, NoLock);
-	}
+		guard = &hc_guard_populating;
+	else if (!PG_ARGISNULL(ARG_POPULATE))
+		guard = &hc_guard_unpopulated;
+	create_triggers(relid, name, function, nargs, args, always, guard);
+	if (inherited)
+		hc_owed_mark(get_trigger_oid(relid, name, false), "was replaced");
+	SPI_finish();
 
 	result = palloc(NAMEDATALEN);
 	namestrcpy(result, name);
@@ -377,6 +416,8 @@ hybrid_cache_detach(PG_FUNCTION_ARGS)
 	Oid			relid;
 	const char *name;
 	bool		purge = PG_ARGISNULL(2) || PG_GETARG_BOOL(2);
+	HcTrigger  *trigger;
+	Oid			unguarded = InvalidOid;
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		ereport(ERROR,
@@ -390,7 +431,12 @@ hybrid_cache_detach(PG_FUNCTION_ARGS)
 	lock_table(relid, AccessExclusiveLock);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	drop_mapping(find_mapping(relid, name), purge);
+	trigger = hc_check_mapping(relid, name, PART_HINT);
+	if (!purge)
+		drop_mapping(trigger, &unguarded);
+	else
+		drop_mapping(trigger, remove_at_once(trigger)
+					 ? &hc_guard_purged : &hc_guard_purging);
 	SPI_finish();
 	PG_RETURN_VOID();
 }

@@ -27,8 +27,7 @@
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
-#include "worker/letter.h"
-#include "worker/wire.h"
+#include "worker/letterbox.h"
 
 PG_FUNCTION_INFO_V1(hybrid_cache_retry_dead_letter);
 
@@ -36,7 +35,6 @@ typedef struct Letter
 {
 	int64		id;
 	Oid			relid;			/* InvalidOid: unknown */
-	char	   *op;
 	HcBytes		key;
 	HcBytes		member;
 	bool		has_member;
@@ -46,7 +44,7 @@ typedef struct Letter
 static bool
 read_letter(Relation rel, int64 id, Letter *letter)
 {
-	Oid			index = hc_letter_index(rel, HC_LETTER_PRIMARY_KEY);
+	Oid			index = hc_letterbox_index(rel, HC_LETTER_PRIMARY_KEY);
 	SysScanDesc scan;
 	HeapTuple	tuple;
 	ScanKeyData key;
@@ -64,7 +62,6 @@ read_letter(Relation rel, int64 id, Letter *letter)
 		letter->id = id;
 		letter->relid = nulls[Anum_letter_relation - 1] ? InvalidOid :
 			DatumGetObjectId(values[Anum_letter_relation - 1]);
-		letter->op = TextDatumGetCString(values[Anum_letter_op - 1]);
 		letter->key = hc_bytes_encode(DatumGetTextPCopy(values[Anum_letter_key - 1]));
 		letter->has_member = !nulls[Anum_letter_member - 1];
 		if (letter->has_member)
@@ -137,19 +134,11 @@ lock_tables(const List *mappings)
 
 /* No row has the entry: so it must not be in Redis. */
 static void
-capture_removal(const Letter *letter)
+capture_removal(const Letter *letter, const HcCandidate *candidate)
 {
 	HcOp		op = {0};
-	int			kind;
 
-	op.kind = HC_OP_UNLINK;
-	for (kind = HC_OP_SET; letter->has_member && kind <= HC_OP_KIND_LAST; kind++)
-	{
-		if (hc_op_has_member(kind) && strcmp(hc_wire_verb(kind), letter->op) == 0)
-			op.kind = hc_op_removal_of(kind);
-	}
-	if (letter->has_member && op.kind == HC_OP_UNLINK)
-		elog(ERROR, "unknown command \"%s\" in dead letter", letter->op);
+	op.kind = hc_shape_removal(&candidate->shape);
 	op.key = letter->key;
 	op.member = letter->member;
 	hc_buffer_append(&op);
@@ -159,7 +148,7 @@ capture_removal(const Letter *letter)
 static bool
 capture_letter(const Letter *letter, const List *mappings, const List *locked)
 {
-	bool		known = false;
+	const HcCandidate *known = NULL;
 	bool		found = false;
 	ListCell   *lc;
 
@@ -170,14 +159,14 @@ capture_letter(const Letter *letter, const List *mappings, const List *locked)
 		/* one that came just now sends its rows itself */
 		if (!list_member_oid(locked, candidate->mapping->relid))
 			continue;
-		known = true;
+		known = candidate;
 		if (hc_lookup_capture(candidate, letter->key,
 							  letter->has_member ? &letter->member : NULL))
 			found = true;
 	}
-	if (known && !found)
-		capture_removal(letter);
-	return known;
+	if (known != NULL && !found)
+		capture_removal(letter, known);
+	return known != NULL;
 }
 
 /*
@@ -220,7 +209,7 @@ hybrid_cache_retry_dead_letter(PG_FUNCTION_ARGS)
 	/* it may have been retried, or refused again, while we waited */
 	if (read_letter(rel, id, &letter))
 	{
-		if (!hc_letter_delete(rel, &letter.tid))
+		if (!hc_letterbox_delete(rel, &letter.tid))
 			ereport(ERROR,
 					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 					 errmsg("dead letter %lld is being changed by another session",

@@ -49,6 +49,76 @@ hc_session_ask(const HcArguments *args)
 	return run(args, false);
 }
 
+const redisReply *
+hc_session_search(int argc, const char *const *argv, const size_t *argvlen, void *arg)
+{
+	HcArguments args;
+	int			i;
+
+	hc_arguments_begin(&args, argv[0]);
+	for (i = 1; i < argc; i++)
+		hc_arguments_add(&args, argv[i], argvlen[i]);
+	return hc_session_command(&args);
+}
+
+/* Is it the error reply of a server that has nothing to answer with (yet)? */
+static bool
+is_not_ready(const char *message)
+{
+	static const char *const words[] = {"LOADING ", "MASTERDOWN ", "CLUSTERDOWN "};
+	size_t		i;
+
+	for (i = 0; i < (int) lengthof(words); i++)
+	{
+		if (strncmp(message, words[i], strlen(words[i])) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Does the error say that there is no Redis that could answer now?  Something that
+ * speaks another language is a mistake in the settings.
+ */
+static bool
+is_down(const ErrorData *error)
+{
+	if (error->sqlerrcode == ERRCODE_EXTERNAL_ROUTINE_EXCEPTION)
+		return error->detail != NULL && is_not_ready(error->detail);
+	return ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_CONNECTION_EXCEPTION &&
+		error->sqlerrcode != ERRCODE_PROTOCOL_VIOLATION;
+}
+
+const redisReply *
+hc_session_try(const HcArguments *args, ErrorData **error)
+{
+	MemoryContext context = CurrentMemoryContext;
+	const redisReply *volatile reply = NULL;
+
+	/*
+	 * No subtransaction is needed to go on after the error: nothing but the
+	 * network is touched in between, what is left of the connection is closed
+	 * by its next user, and other errors are passed on.
+	 */
+	PG_TRY();
+	{
+		reply = run(args, false);
+		if (reply->type == REDIS_REPLY_ERROR && is_not_ready(reply->str))
+			hc_reply_check(reply, hc_session_server());
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		*error = CopyErrorData();
+		if (!is_down(*error))
+			PG_RE_THROW();
+		FlushErrorState();
+		reply = NULL;
+	}
+	PG_END_TRY();
+	return reply;
+}
+
 void
 hc_session_watch(const char *key)
 {

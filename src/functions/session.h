@@ -21,6 +21,17 @@ extern const redisReply *hc_session_command(const HcArguments *args);
 extern const redisReply *hc_session_ask(const HcArguments *args);
 
 /*
+ * The same, but NULL where Redis cannot be reached, does not answer in time or has
+ * its data not ready.  *error is then what would have been raised: for
+ * ReThrowError(), or to be forgotten.
+ */
+extern const redisReply *hc_session_try(const HcArguments *args, ErrorData **error);
+
+/* hc_session_command() for a search of Redis: an HcSearchAsk (keeper/search.h). */
+extern const redisReply *hc_session_search(int argc, const char *const *argv,
+										   const size_t *argvlen, void *arg);
+
+/*
  * Optimistic locking: after hc_session_watch(key), what is read by
  * hc_session_command() is still so when hc_session_execute() runs commands (a
  * list of HcArguments *) as one transaction; otherwise that returns NULL and

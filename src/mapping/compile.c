@@ -212,6 +212,31 @@ compute_attrs(Relation rel, HcMapping *mapping)
 	}
 }
 
+/* A column that says when a row was changed. */
+static void
+compile_since(Relation rel, HcMapping *mapping, const char *column)
+{
+	HcExpression *expression = hc_expression_column(rel, "since", column, HC_AS_TEXT);
+	Oid			type = TupleDescAttr(RelationGetDescr(rel),
+									 expression->attnum - 1)->atttypid;
+
+	switch (getBaseType(type))
+	{
+		case TIMESTAMPTZOID:
+		case TIMESTAMPOID:
+		case DATEOID:
+			break;
+		default:
+			ereport(ERROR,
+					(errcode(ERRCODE_DATATYPE_MISMATCH),
+					 errmsg("column \"%s\" cannot be used as option \"%s\", since it is of type %s",
+							column, "since", format_type_be(type)),
+					 errhint("It must be a timestamp or a date.")));
+	}
+	mapping->since = expression->attnum;
+	mapping->named_attrs = hc_expression_attrs(expression, mapping->named_attrs);
+}
+
 HcMapping *
 hc_mapping_compile(Relation rel, const char *name, const HcOptions *options)
 {
@@ -256,9 +281,7 @@ hc_mapping_compile(Relation rel, const char *name, const HcOptions *options)
 	if (options->kind == HC_KIND_JSON || options->kind == HC_KIND_HASH)
 		compile_columns(rel, mapping);
 	if (since != NULL)
-		mapping->named_attrs =
-			hc_expression_attrs(hc_expression_column(rel, "since", since, HC_AS_TEXT),
-								mapping->named_attrs);
+		compile_since(rel, mapping, since);
 	hc_pin_end(&pin);
 
 	compute_attrs(rel, mapping);

@@ -314,7 +314,7 @@ transform(ParseState *pstate, const HcSource *source, Node *raw)
 	pstate->p_sourcetext = psprintf(STATEMENT_START "%s", source->text);
 	node = transformExpr(pstate, raw, EXPR_KIND_OTHER);
 	if (pstate->p_hasSubLinks || pstate->p_hasAggs || pstate->p_hasWindowFuncs ||
-		pstate->p_hasTargetSRFs)
+		expression_returns_set(node))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
 				 errmsg("mapping option \"%s\" must be computed from one row",

@@ -82,6 +82,7 @@ typedef struct HcMapping
 	HcExpression *y;			/* latitude */
 	HcExpression *expires_at;
 	int64		ttl;			/* ms; 0: none */
+	AttrNumber	since;			/* the column, which is a time; 0: none */
 	List	   *columns;		/* HcExpression * with names: json, hash */
 
 	Bitmapset  *identity_attrs; /* attnums that decide which entry there is */

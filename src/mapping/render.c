@@ -29,6 +29,12 @@
 #define MAX_LONGITUDE	180.0
 #define MAX_LATITUDE	85.05112878
 
+/*
+ * GEOADD puts a position at the eastern or northern edge into a cell that no
+ * GEOSEARCH looks at.  This far before it, a centimetre, is the last cell.
+ */
+#define EDGE			1e-7
+
 /* microseconds between 1970 and 2000 */
 #define UNIX_EPOCH_OFFSET \
 	((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
@@ -49,6 +55,15 @@ typedef struct Field
 	int			json_name_len;
 } Field;
 
+/* How much of an entry is rendered. */
+typedef enum Extent
+{
+	EXTENT_KEY,					/* of any row, whatever it has */
+	EXTENT_PLACE,				/* the same with the member, as a removal */
+	EXTENT_IDENTITY,			/* as a removal */
+	EXTENT_ENTRY
+} Extent;
+
 struct HcRenderer
 {
 	const HcMapping *mapping;
@@ -62,6 +77,7 @@ struct HcRenderer
 	Field		x;
 	Field		y;
 	Field		expires_at;
+	bool		pinned_key;		/* rendering the key must pin settings */
 	bool		convert;		/* the server's encoding is not UTF-8 */
 	Buffers		buffers[2];
 	int			current;		/* of the two */
@@ -121,6 +137,7 @@ hc_render_create(const HcMapping *mapping, MemoryContext context)
 	MemoryContext old = MemoryContextSwitchTo(context);
 	HcRenderer *renderer = palloc0(sizeof(HcRenderer));
 	HcPin		pin;
+	ListCell   *lc;
 	int			i;
 
 	renderer->mapping = mapping;
@@ -132,6 +149,8 @@ hc_render_create(const HcMapping *mapping, MemoryContext context)
 	if (mapping->pinned)
 		hc_pin_begin(&pin, mapping->owner);
 	renderer->key = make_fields(mapping->key_values);
+	foreach(lc, mapping->key_values)
+		renderer->pinned_key |= !((HcExpression *) lfirst(lc))->pure;
 	renderer->member = make_fields(mapping->member_values);
 	renderer->columns = make_fields(mapping->columns);
 	renderer->n_columns = list_length(mapping->columns);
@@ -304,6 +323,11 @@ render_numbers(HcRenderer *renderer, HcOp *op)
 	if (renderer->y.expression != NULL &&
 		(fabs(op->x) > MAX_LONGITUDE || fabs(op->y) > MAX_LATITUDE))
 		return HC_RENDERED_OUT_OF_RANGE;
+	if (renderer->y.expression != NULL)
+	{
+		op->x = Min(op->x, MAX_LONGITUDE - EDGE);
+		op->y = Min(op->y, MAX_LATITUDE - EDGE);
+	}
 	return HC_RENDERED_ENTRY;
 }
 
@@ -409,31 +433,19 @@ op_kind(HcKind kind)
 	pg_unreachable();
 }
 
-/* Both renderings; with_value: all of the entry, otherwise its removal. */
+/* Key and member, or the key alone. */
 static HcRendered
-render(HcRenderer *renderer, TimestampTz now, bool with_value, HcOp *op)
+render_place(HcRenderer *renderer, Buffers *buffers, Extent extent, HcOp *op)
 {
 	const HcMapping *mapping = renderer->mapping;
-	Buffers    *buffers = &renderer->buffers[renderer->current];
-	HcRendered	result;
+	HcRendered	result = HC_RENDERED_ENTRY;
 
-	memset(op, 0, sizeof(*op));
-	op->kind = op_kind(mapping->options.kind);
-
-	if (renderer->filter.expression != NULL)
-	{
-		bool		isnull;
-		Datum		pass = evaluate(renderer, &renderer->filter, &isnull);
-
-		if (isnull || !DatumGetBool(pass))
-			return HC_RENDERED_NONE;
-	}
 	if (!render_template(renderer, &buffers->key, hc_key_prefix,
 						 mapping->key, renderer->key, &result))
 		return result;
 	op->key.data = buffers->key.data;
 	op->key.len = buffers->key.len;
-	if (mapping->member != NULL)
+	if (extent != EXTENT_KEY && mapping->member != NULL)
 	{
 		if (!render_template(renderer, &buffers->member, "",
 							 mapping->member, renderer->member, &result))
@@ -441,12 +453,36 @@ render(HcRenderer *renderer, TimestampTz now, bool with_value, HcOp *op)
 		op->member.data = buffers->member.data;
 		op->member.len = buffers->member.len;
 	}
-	result = render_numbers(renderer, op);
-	if (result != HC_RENDERED_ENTRY)
+	return HC_RENDERED_ENTRY;
+}
+
+/* All renderings; an entry's identity is its removal. */
+static HcRendered
+render(HcRenderer *renderer, TimestampTz now, Extent extent, HcOp *op)
+{
+	Buffers    *buffers = &renderer->buffers[renderer->current];
+	bool		whole = extent == EXTENT_ENTRY || extent == EXTENT_IDENTITY;
+	HcRendered	result;
+
+	memset(op, 0, sizeof(*op));
+	op->kind = op_kind(renderer->mapping->options.kind);
+
+	if (whole && renderer->filter.expression != NULL)
+	{
+		bool		isnull;
+		Datum		pass = evaluate(renderer, &renderer->filter, &isnull);
+
+		if (isnull || !DatumGetBool(pass))
+			return HC_RENDERED_NONE;
+	}
+	result = render_place(renderer, buffers, extent, op);
+	if (result == HC_RENDERED_ENTRY && whole)
+		result = render_numbers(renderer, op);
+	if (result != HC_RENDERED_ENTRY || extent == EXTENT_KEY)
 		return result;
-	if (with_value)
+	if (extent == EXTENT_ENTRY)
 		return render_value(renderer, now, op, &buffers->value);
-	if (!has_value(renderer))
+	if (extent == EXTENT_IDENTITY && !has_value(renderer))
 		return HC_RENDERED_NONE;
 	op->kind = hc_op_removal_of(op->kind);
 	return HC_RENDERED_ENTRY;
@@ -454,8 +490,10 @@ render(HcRenderer *renderer, TimestampTz now, bool with_value, HcOp *op)
 
 static HcRendered
 render_slot(HcRenderer *renderer, TupleTableSlot *slot, TimestampTz now,
-			bool with_value, HcOp *op)
+			Extent extent, HcOp *op)
 {
+	bool		pinned = extent == EXTENT_KEY
+		? renderer->pinned_key : renderer->mapping->pinned;
 	ExprContext *econtext = renderer->econtext;
 	MemoryContext old;
 	HcRendered	result;
@@ -465,10 +503,10 @@ render_slot(HcRenderer *renderer, TupleTableSlot *slot, TimestampTz now,
 	econtext->ecxt_scantuple = slot;
 	renderer->current ^= 1;
 	old = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
-	if (renderer->mapping->pinned)
+	if (pinned)
 		hc_pin_begin(&pin, renderer->mapping->owner);
-	result = render(renderer, now, with_value, op);
-	if (renderer->mapping->pinned)
+	result = render(renderer, now, extent, op);
+	if (pinned)
 		hc_pin_end(&pin);
 	MemoryContextSwitchTo(old);
 	return result;
@@ -478,11 +516,23 @@ HcRendered
 hc_render_entry(HcRenderer *renderer, TupleTableSlot *slot, TimestampTz now,
 				HcOp *op)
 {
-	return render_slot(renderer, slot, now, true, op);
+	return render_slot(renderer, slot, now, EXTENT_ENTRY, op);
 }
 
 HcRendered
 hc_render_identity(HcRenderer *renderer, TupleTableSlot *slot, HcOp *op)
 {
-	return render_slot(renderer, slot, 0, false, op);
+	return render_slot(renderer, slot, 0, EXTENT_IDENTITY, op);
+}
+
+HcRendered
+hc_render_place(HcRenderer *renderer, TupleTableSlot *slot, HcOp *op)
+{
+	return render_slot(renderer, slot, 0, EXTENT_PLACE, op);
+}
+
+HcRendered
+hc_render_key(HcRenderer *renderer, TupleTableSlot *slot, HcOp *op)
+{
+	return render_slot(renderer, slot, 0, EXTENT_KEY, op);
 }

@@ -43,4 +43,19 @@ extern HcRendered hc_render_entry(HcRenderer *renderer, TupleTableSlot *slot,
 extern HcRendered hc_render_identity(HcRenderer *renderer, TupleTableSlot *slot,
 									 HcOp *op);
 
+/*
+ * The same, but only the key of the row, whatever its entry: a row of which
+ * nothing but the columns of the key template is known.  The op has no more
+ * than the key.  HC_RENDERED_NONE: one of the columns is NULL.
+ */
+extern HcRendered hc_render_key(HcRenderer *renderer, TupleTableSlot *slot,
+								HcOp *op);
+
+/*
+ * The same for a row that cannot be rendered: which entry it would have, if it
+ * had one, from its key and member alone; as its removal.
+ */
+extern HcRendered hc_render_place(HcRenderer *renderer, TupleTableSlot *slot,
+								  HcOp *op);
+
 #endif							/* HC_RENDER_H */

@@ -60,6 +60,7 @@ struct HcFeed
 	uint64		number;			/* ... with this number */
 	int			first_slot;		/* of the transaction at hand in the batch */
 	HcWindow   *window;
+	uint64		taken[HC_NUM_FOUND];	/* ops of the keeper's record */
 	List	   *unrepaired;		/* mappings that have lost a record of the keeper */
 	bool		doubt;			/* an entry may be wrong now */
 	bool		ahead;			/* what is handed out is not applied yet */
@@ -112,6 +113,7 @@ begin(HcFeed *feed, HcBatch *batch)
 	feed->divided = txn->n_ops > (uint64) hc_atomic_ops;
 	feed->ops_done = (txn->commit_lsn == feed->mark.cut) ? feed->mark.ops_done : 0;
 	feed->waiting = false;
+	memset(feed->taken, 0, sizeof(feed->taken));
 	feed->resolution = NULL;
 	if (txn->damaged)
 		feed->doubt = true;
@@ -152,19 +154,31 @@ is_record_known(HcFeed *feed)
 		hc_window_is_known(feed->window, feed->txn->window);
 }
 
+/* Does an op of the keeper count? */
+static bool
+is_taken(HcFeed *feed)
+{
+	const HcRecord *record = &feed->stream.record;
+
+	if (feed->ahead || !is_record_known(feed) ||
+		hc_window_is_touched(feed->window, &feed->op))
+		return false;
+	feed->taken[record->found]++;
+	return !record->dry && feed->number >= feed->ops_done;
+}
+
 /* Does the op of the transaction at hand count? */
 static bool
 is_valid(HcFeed *feed)
 {
-	if (feed->number < feed->ops_done)
-		return false;			/* applied before */
-	if (feed->resolution != NULL &&
-		hc_resolve_is_void(feed->resolution, feed->number))
-		return false;
 	if (hc_owner_any_foreign && hc_owner_is_foreign(feed->op.key))
 		return false;
-	return feed->txn->window == 0 ||
-		(!feed->ahead && is_record_known(feed) && !hc_window_is_touched(feed->window, &feed->op));
+	if (feed->txn->window != 0)
+		return is_taken(feed);
+	if (feed->number < feed->ops_done)
+		return false;			/* applied before */
+	return feed->resolution == NULL ||
+		!hc_resolve_is_void(feed->resolution, feed->number);
 }
 
 /* The keeper's record was handed out, or could not be. */
@@ -175,7 +189,9 @@ finish_record(HcFeed *feed)
 	bool		taken = is_record_known(feed);
 
 	/* a keeper that does not wait for it thinks that it was taken before */
-	if (!hc_window_report(feed->window, txn->window, taken) && !taken)
+	if (txn->n_ops > 0 &&
+		!hc_window_report(feed->window, txn->window, txn->window_number,
+						  taken ? feed->taken : NULL) && !taken)
 	{
 		MemoryContext old = MemoryContextSwitchTo(feed->context);
 
@@ -183,7 +199,8 @@ finish_record(HcFeed *feed)
 												  txn->window_mapping);
 		MemoryContextSwitchTo(old);
 	}
-	hc_window_close(feed->window, txn->window);
+	if (txn->last)
+		hc_window_close(feed->window, txn->window);
 }
 
 /* Everything of the transaction is in the batch. */

@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "capture/catalog.h"
 #include "capture/ledger.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
@@ -127,4 +128,25 @@ hc_gap_look(void)
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(old);
 	unsettled_xid = InvalidFullTransactionId;
+}
+
+void
+hc_gap_owe_lost(List *mappings)
+{
+	MemoryContext old = CurrentMemoryContext;
+	ListCell   *lc;
+
+	if (mappings == NIL)
+		return;
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	foreach(lc, mappings)
+	{
+		if (hc_catalog_trigger(lfirst_oid(lc), NULL) != NULL)
+			hc_owed_mark(lfirst_oid(lc), "A repair was lost.");
+	}
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(old);
+	list_free(mappings);
 }

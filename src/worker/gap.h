@@ -7,6 +7,7 @@
 #define HC_GAP_H
 
 #include "access/transam.h"
+#include "nodes/pg_list.h"
 
 /*
  * The position from which to read on is known, and changes before it may be
@@ -25,6 +26,13 @@ extern void hc_gap_owe(const char *reason);
  * after the position was known and before the transaction got an xid.
  */
 extern void hc_gap_owe_here(const char *reason, FullTransactionId open);
+
+/*
+ * Records of the keeper for these mappings (a list of Oid, freed) cannot be handed
+ * out again, as the WAL is read from the middle of their windows: they owe.  To be
+ * called before the watermark can pass them.  Opens a transaction of its own.
+ */
+extern void hc_gap_owe_lost(List *mappings);
 
 /* All open transactions are before this one; invalid if there are none. */
 extern FullTransactionId hc_gap_open_now(void);

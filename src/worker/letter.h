@@ -1,28 +1,12 @@
 /*
  * letter.h
- *	  Changes that Redis refused for good: the table hybrid_cache.dead_letter.
+ *	  Changes that Redis refused for good, and rows that could not be rendered:
+ *	  what becomes of them.
  */
 #ifndef HC_LETTER_H
 #define HC_LETTER_H
 
-#include "utils/relcache.h"
 #include "worker/batch.h"
-
-/* The columns of the table. */
-#define Anum_letter_id			1
-#define Anum_letter_relation	2
-#define Anum_letter_mapping		3
-#define Anum_letter_op			4
-#define Anum_letter_key			5
-#define Anum_letter_member		6
-#define Anum_letter_error		7
-#define Anum_letter_sqlstate	8
-#define Anum_letter_lsn			9
-#define Anum_letter_attempts	10
-#define Anum_letter_since		11
-#define Anum_letter_at			12
-#define Anum_letter_entry		13
-#define Natts_letter			13
 
 /*
  * Notes that Redis refuses the op, with its words (copied), and says so in the
@@ -38,15 +22,22 @@ extern void hc_letter_add(HcBatch *batch, int slot, const char *message);
  */
 extern void hc_letter_write(HcBatch *batch);
 
+/* A row that could not be rendered. */
+typedef struct HcLetterRow
+{
+	Oid			relid;
+	const char *mapping;
+	HcBytes		key;			/* or the key template */
+	HcBytes		member;
+	bool		has_member;
+	const char *message;
+	int			sqlstate;		/* ERRCODE_* */
+} HcLetterRow;
+
 /*
- * Deletes a letter with the current transaction, without waiting; false if
- * somebody else is doing something with it.
+ * For the keeper: the same for rows that could not be rendered (HcLetterRow *),
+ * in a transaction of its own.
  */
-extern bool hc_letter_delete(Relation rel, ItemPointer tid);
-
-#define HC_LETTER_PRIMARY_KEY	"dead_letter_pkey"
-
-/* An index of the table by its name; InvalidOid if somebody dropped it. */
-extern Oid	hc_letter_index(Relation rel, const char *name);
+extern void hc_letter_rows(const List *rows);
 
 #endif							/* HC_LETTER_H */

@@ -22,6 +22,7 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "capture/ledger.h"
+#include "capture/leftover.h"
 #include "capture/shape.h"
 #include "commands/dbcommands.h"
 #include "mb/pg_wchar.h"
@@ -103,9 +104,8 @@ hc_owner_describe(uint64 system, Oid database)
 	return psprintf("database %u of system " UINT64_FORMAT, database, system);
 }
 
-/* The template as a text without the names of columns. */
-static char *
-field_of(const HcTemplate *tmpl)
+char *
+hc_owner_field(const HcTemplate *tmpl)
 {
 	StringInfoData field;
 	int			i;
@@ -149,8 +149,25 @@ hc_owner_mappings(void)
 		owned->mapping = candidate->mapping->oid;
 		owned->name = candidate->mapping->name;
 		owned->table = get_rel_name(candidate->mapping->relid);
-		owned->field = field_of(candidate->shape.key_template);
+		owned->field = hc_owner_field(candidate->shape.key_template);
 		owned->matcher = candidate->shape.key;
+		result = lappend(result, owned);
+	}
+
+	/* until their entries are removed, nobody else is to write there */
+	foreach(lc, hc_leftover_asked())
+	{
+		HcLeftover *leftover = lfirst(lc);
+		HcOwned    *owned = palloc(sizeof(HcOwned));
+		HcShape		shape;
+
+		if (!hc_leftover_shape(leftover, &shape))
+			continue;
+		owned->mapping = InvalidOid;
+		owned->name = leftover->mapping;
+		owned->table = leftover->relation;
+		owned->field = hc_owner_field(shape.key_template);
+		owned->matcher = shape.key;
 		result = lappend(result, owned);
 	}
 	return result;
@@ -406,6 +423,12 @@ note_mapping(const HcOwned *owned, const Record *record)
 	bool		known = false;
 	ListCell   *lc;
 
+	if (!OidIsValid(owned->mapping))
+	{
+		if (record != NULL)
+			add_foreign(owned, record);
+		return;
+	}
 	foreach(lc, hc_owed_reasons(owned->mapping))
 		known = known || strcmp(lfirst(lc), HC_OWED_FOREIGN) == 0;
 	if (record != NULL)
@@ -505,6 +528,23 @@ hc_owner_refresh(HcFence *fence, HcConnection *conn)
 	conclude(records, mappings);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
+}
+
+bool
+hc_owner_is_other(HcConnection *conn, const char *field, uint64 *system,
+				  Oid *database)
+{
+	const char *argv[3] = {"HGET", HC_OWNER_KEY, field};
+	size_t		argvlen[3] = {strlen(argv[0]), strlen(argv[1]), strlen(argv[2])};
+	const redisReply *reply =
+	hc_connection_command(conn,
+						  TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+													  hc_command_timeout),
+						  3, argv, argvlen);
+
+	return reply->type == REDIS_REPLY_STRING &&
+		hc_owner_parse(reply->str, reply->len, system, database) &&
+		(*system != GetSystemIdentifier() || *database != MyDatabaseId);
 }
 
 bool

@@ -17,18 +17,34 @@
 #define HC_OWNER_KEY		"hybrid_cache:owner"
 #define HC_OWNER_TEXT_SIZE	64
 
-/* A mapping and the field that its key template is, in UTF-8. */
+/*
+ * A mapping, or a dropped one that is being purged, and the field that its key
+ * template is, in UTF-8.
+ */
 typedef struct HcOwned
 {
-	Oid			mapping;
+	Oid			mapping;		/* InvalidOid: it is dropped */
 	char	   *name;			/* of the mapping */
 	char	   *table;
 	char	   *field;
 	HcMatcher  *matcher;		/* of its keys */
 } HcOwned;
 
-/* The mappings of this database that write entries: a list of HcOwned *. */
+/*
+ * The mappings of this database that write entries, and those whose entries it is
+ * to remove: a list of HcOwned *.
+ */
 extern List *hc_owner_mappings(void);
+
+/* The field of a template with its prefix; palloc'd.  Needs a transaction. */
+extern char *hc_owner_field(const HcTemplate *tmpl);
+
+/*
+ * Does the field belong to another database, and to which?  Asks Redis; raises
+ * what that raises.
+ */
+extern bool hc_owner_is_other(HcConnection *conn, const char *field,
+							  uint64 *system, Oid *database);
 
 /* The value for a database; buf has HC_OWNER_TEXT_SIZE bytes. */
 extern void hc_owner_format(uint64 system, Oid database, char *buf);

@@ -18,7 +18,6 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "worker/gap.h"
-#include "worker/keeper.h"
 #include "worker/letter.h"
 #include "worker/owner.h"
 #include "worker/pipeline.h"
@@ -456,7 +455,7 @@ hc_pipeline_work(HcPipeline *line)
 			line->reading = false;
 
 			/* what is owed is noted before the watermark can pass it */
-			hc_keeper_owe(hc_feed_take_unrepaired(line->feed));
+			hc_gap_owe_lost(hc_feed_take_unrepaired(line->feed));
 			if (hc_feed_take_doubt(line->feed))
 				hc_gap_owe("A transaction could not be applied as it was written.");
 			if (line->filling_since == 0 && line->filling->n_ops > 0)

@@ -267,7 +267,9 @@ remember(HcReader *reader, const char *payload, size_t len)
 		txn->damaged = true;
 	txn->window = record.window;
 	txn->window_mapping = record.mapping;
+	txn->window_number = record.number;
 	txn->marker = record.marker;
+	txn->last |= record.last;
 	if (txn->n_messages == txn->max_messages)
 	{
 		txn->max_messages *= 2;

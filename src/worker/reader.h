@@ -30,7 +30,9 @@ typedef struct HcTransaction
 	bool		mapped;			/* it made or dropped a mapping */
 	uint64		window;			/* of the keeper; 0: not its transaction */
 	Oid			window_mapping;
-	bool		marker;			/* the window begins here */
+	uint64		window_number;	/* of the transaction in it */
+	bool		marker;			/* the window begins here ... */
+	bool		last;			/* ... or ends */
 	bool		has_sets;		/* maybe: ops taken back count as well */
 	bool		has_removals;	/* that name a row version; maybe as above */
 	XLogRecPtr	first_lsn;		/* start of its first record */

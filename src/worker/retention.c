@@ -9,8 +9,12 @@
  * The limit is for the disk.  It is the same as PostgreSQL's
  * max_slot_wal_keep_size, but does not wait for a checkpoint, does not end the
  * worker, and says at once what follows from it.  Also without a limit the disk
- * is not filled.  WAL that is given up here may be still there when it is
- * needed; then nothing is lost.
+ * is not filled.
+ *
+ * WAL that is given up here may be still there when it is needed; then nothing
+ * is lost.  So a worker that is connected goes on reading, however far it is
+ * behind: it may have read the WAL before the next checkpoint removes it.  If it
+ * has not, it notices, and owes then.
  */
 #include "postgres.h"
 
@@ -27,8 +31,12 @@
 
 #define BYTES(mb)	((XLogRecPtr) (mb) * 1024 * 1024)
 
-/* WAL was given up that is still needed: said once, until it is not so. */
-static bool gave_up = false;
+/* WAL was given up that is still needed: what was said, until it is not so. */
+#define GAVE_UP_OPEN	0x01	/* changes of open transactions */
+#define GAVE_UP_UNREAD	0x02	/* what the worker may read in time */
+#define GAVE_UP_OWED	0x04	/* what counts as lost */
+
+static int	gave_up = 0;
 
 /*
  * WAL goes by whole segments.  And it can be read from the start of one, while
@@ -92,20 +100,31 @@ is_caught_up(HcPipeline *line, XLogRecPtr lsn)
 static void
 give_up(const HcPipeline *line, XLogRecPtr before, bool full)
 {
-	if (gave_up)
+	int			what = (line->acked.applied >= before) ? GAVE_UP_OPEN :
+		(line->conn != NULL && !full) ? GAVE_UP_UNREAD : GAVE_UP_OWED;
+
+	if (gave_up & (what | GAVE_UP_OWED))
 		return;
-	if (line->acked.applied < before)
+	gave_up |= what;
+	if (what == GAVE_UP_OWED)
+	{
 		hc_gap_owe(full ? "The disk of pg_wal was nearly full, so no more WAL was kept for Redis." :
 				   "Redis was further behind than hybrid_cache.max_wal_keep_size allows.");
-	else
-		ereport(LOG,
-				(errmsg("%s does not keep all changes of an open transaction",
-						MyBgworkerEntry->bgw_name),
-				 full ? errdetail("The disk of pg_wal is nearly full. If its changes are needed again, every mapping will be compared with its table.") :
-				 errdetail("The transaction is open since before the last %d MB of WAL, which is the limit hybrid_cache.max_wal_keep_size. If its changes are needed again, every mapping will be compared with its table.",
-						   hc_max_wal_keep_size),
-				 errhint("Look for old transactions in pg_prepared_xacts and pg_stat_activity.")));
-	gave_up = true;
+		return;
+	}
+	ereport(LOG,
+			(errmsg(what == GAVE_UP_OPEN ?
+					"%s does not keep all changes of an open transaction" :
+					"%s does not keep all changes that Redis has not got",
+					MyBgworkerEntry->bgw_name),
+			 what == GAVE_UP_UNREAD ?
+			 errdetail("Redis is further behind than the %d MB of WAL that hybrid_cache.max_wal_keep_size allows. If WAL is removed before it is read, every mapping will be compared with its table.",
+					   hc_max_wal_keep_size) :
+			 full ? errdetail("The disk of pg_wal is nearly full. If its changes are needed again, every mapping will be compared with its table.") :
+			 errdetail("The transaction is open since before the last %d MB of WAL, which is the limit hybrid_cache.max_wal_keep_size. If its changes are needed again, every mapping will be compared with its table.",
+					   hc_max_wal_keep_size),
+			 what == GAVE_UP_OPEN ?
+			 errhint("Look for old transactions in pg_prepared_xacts and pg_stat_activity.") : 0));
 }
 
 void
@@ -115,12 +134,12 @@ hc_retention_limit_unused(Oid database)
 
 	if (!hc_slot_advance_unused(database, oldest_allowed(&full)))
 		return;
-	ereport(gave_up ? DEBUG1 : LOG,
+	ereport((gave_up & GAVE_UP_OWED) ? DEBUG1 : LOG,
 			(errmsg("the replication slot of database %u keeps no more WAL", database),
 			 errdetail("No sync worker uses it. When one does, and misses WAL, every mapping will be compared with its table."),
 			 full ? errhint("The disk of pg_wal is nearly full.") :
 			 errhint("The limit is hybrid_cache.max_wal_keep_size.")));
-	gave_up = true;
+	gave_up |= GAVE_UP_OWED;
 	if (full)
 		hc_disk_clean();
 }
@@ -156,7 +175,7 @@ hc_retention_apply(HcPipeline *line)
 		return;
 	}
 	if (line->conn != NULL && line->acked.restart >= allowed)
-		gave_up = false;
+		gave_up = 0;
 	if (target / wal_segment_size > restart / wal_segment_size)
 		hc_slot_advance(target);
 }

@@ -24,7 +24,6 @@
 #include "postmaster/interrupt.h"
 #include "settings.h"
 #include "shmem.h"
-#include "storage/bufmgr.h"
 #include "storage/ipc.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
@@ -33,12 +32,13 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "worker/gap.h"
-#include "worker/keeper.h"
 #include "worker/pipeline.h"
 #include "worker/position.h"
+#include "worker/recover.h"
 #include "worker/retention.h"
 #include "worker/slot.h"
 #include "worker/sync.h"
+#include "worker/unlogged.h"
 
 /* After a failure: wait this long, then twice as long, up to the most. */
 #define RETRY_FIRST_MS		100
@@ -78,6 +78,7 @@ typedef struct HcSync
 	int			failures;		/* since something worked */
 	int			wal_failures;	/* the same for errors in reading WAL */
 	bool		homeless;		/* it was said that there is no redis_url */
+	bool		looked;			/* at what a crash has emptied */
 	char	   *problem;		/* the message that was logged last */
 
 	XLogRecPtr	retire_lsn;		/* the extension is gone: apply up to there and end */
@@ -89,6 +90,17 @@ typedef struct HcSync
 	TimestampTz rate_since;
 	bool		busy;			/* they come faster than BUSY_RATE */
 } HcSync;
+
+/* Set by hc_sync_set_watch(). */
+static bool (*work_is_due) (void);
+static void (*look_for_work) (void);
+
+void
+hc_sync_set_watch(bool (*is_due) (void), void (*look) (void))
+{
+	work_is_due = is_due;
+	look_for_work = look;
+}
 
 static bool
 extension_exists(void)
@@ -124,11 +136,7 @@ succeeded(HcSync *sync)
 	sync->wal_failures = 0;
 	sync->retry_ms = 0;
 	hc_gap_forget();
-	if (sync->problem != NULL)
-	{
-		pfree(sync->problem);
-		sync->problem = NULL;
-	}
+	hc_recover_forget(&sync->problem);
 }
 
 /*
@@ -155,20 +163,11 @@ skip_wal(HcSync *sync, int sqlerrcode, XLogRecPtr lsn)
 static void
 recover(HcSync *sync)
 {
-	ErrorData  *error;
+	ErrorData  *error = hc_recover_error();
 	XLogRecPtr	failed_at;
 	const char *hint = NULL;
 
-	MemoryContextSwitchTo(TopMemoryContext);
-	error = CopyErrorData();
-	FlushErrorState();
-
 	HOLD_INTERRUPTS();
-	LWLockReleaseAll();
-	ConditionVariableCancelSleep();
-	pgstat_report_wait_end();
-	UnlockBuffers();
-	AbortOutOfAnyTransaction();
 	failed_at = hc_pipeline_failed_at(sync->line);
 	hc_pipeline_close(sync->line);
 	sync->line->answered = false;
@@ -194,12 +193,7 @@ recover(HcSync *sync)
 	if (error->sqlerrcode == ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION)
 		hc_breaker_failed(&sync->db->breaker, error->message, false, false);
 
-	/* once per change of state, not once per attempt */
-	if (sync->problem == NULL || strcmp(sync->problem, error->message) != 0)
-	{
-		if (sync->problem != NULL)
-			pfree(sync->problem);
-		sync->problem = MemoryContextStrdup(TopMemoryContext, error->message);
+	if (hc_recover_is_news(&sync->problem, error))
 		ereport(LOG,
 				(errcode(error->sqlerrcode),
 				 errmsg("%s cannot apply changes: %s",
@@ -210,7 +204,6 @@ recover(HcSync *sync)
 				 error->sqlerrcode == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE ?
 				 errhint("The sync worker needs wal_level = replica or higher, and max_replication_slots.") :
 				 0));
-	}
 	FreeErrorData(error);
 }
 
@@ -337,8 +330,9 @@ tick(HcSync *sync)
 	exists = extension_exists();
 	if (!exists && sync->ticks % TICKS_PER_CHECK == 0)
 		begin_to_retire(sync);
-	if (exists && sync->line->conn != NULL && sync->ticks % TICKS_PER_CHECK == 0)
-		hc_keeper_call();
+	if (exists && sync->line->conn != NULL &&
+		(sync->ticks % TICKS_PER_CHECK == 0 || work_is_due()))
+		look_for_work();
 	hc_retention_apply(sync->line);
 	hc_gap_look();
 	if (sync->line->conn != NULL && hc_pipeline_is_idle(sync->line))
@@ -365,6 +359,9 @@ turn(HcSync *sync)
 {
 	PG_TRY();
 	{
+		if (!sync->looked)
+			hc_unlogged_look();
+		sync->looked = true;
 		if (sync->line->conn == NULL && GetCurrentTimestamp() >= sync->retry_at)
 		{
 			hc_pipeline_open(sync->line, sync->url);
@@ -377,7 +374,7 @@ turn(HcSync *sync)
 			else
 			{
 				sync->homeless = false;
-				hc_keeper_call();
+				look_for_work();
 			}
 		}
 		if (sync->line->conn != NULL)

@@ -1,6 +1,6 @@
 /*
  * window.c
- *	  Windows: for which entries a change record of the keeper counts.
+ *	  Windows: for which entries change records of the keeper count.
  *
  * An entry is remembered as a 64-bit hash.  If two entries have the same, one
  * is taken for touched that is not, and stays as it was until its row changes;
@@ -9,9 +9,12 @@
  * What is remembered is limited.  When there is more, the window is given up,
  * and the keeper does the same again with fewer rows.
  *
- * The answer to the keeper is in shared memory.  It is given when the record is
- * read, which is before it is applied: so it counts only once the applied
- * position has passed the record.  If the record is read again in between (the
+ * A window serves many records, since opening one takes a round trip through the
+ * WAL.  It ends when the keeper says so, or opens another.
+ *
+ * The answer to the keeper is in shared memory, for the one record that it waits
+ * for.  It is given when the record is read, which is before it is applied: so it
+ * counts only once the applied position has passed the record.  If the record is read again in between (the
  * worker lost its connection), it is answered again, and then perhaps
  * otherwise.
  *
@@ -19,6 +22,7 @@
  */
 #include "postgres.h"
 
+#include "broken.h"
 #include "common/hashfn.h"
 #include "common/pg_prng.h"
 #include "worker/window.h"
@@ -42,6 +46,9 @@ typedef struct TouchedEntry
 #define SH_DECLARE
 #define SH_DEFINE
 #include "lib/simplehash.h"
+
+/* The keeper's newest window, in this process. */
+static uint64 newest = 0;
 
 struct HcWindow
 {
@@ -140,23 +147,32 @@ hc_window_is_touched(const HcWindow *window, const HcOp *op)
 {
 	uint64		hash = hash_of_key(op->key);
 
+	if (hc_breaks(HC_BREAK_WINDOW))
+		return false;
 	if (touched_lookup(window->touched, hash) != NULL)
 		return true;
 	return hc_op_has_member(op->kind) &&
 		touched_lookup(window->touched, hash_of_member(hash, op->member)) != NULL;
 }
 
+/*
+ * The low bits of a window's id are 0, so that its sum with the number of a record
+ * names that one.
+ */
 bool
-hc_window_report(HcWindow *window, uint64 id, bool taken)
+hc_window_report(HcWindow *window, uint64 id, uint64 number, const uint64 *taken)
 {
 	HcDatabase *db = hc_shmem_mine();
 	HcWindowOutcome outcome = HC_WINDOW_TAKEN;
+	int			i;
 
-	if (db == NULL || pg_atomic_read_u64(&db->keep.window) != id)
+	if (db == NULL || pg_atomic_read_u64(&db->keep.ticket) != id + number)
 		return false;
-	if (!taken)
+	if (taken == NULL)
 		outcome = window->id == id && window->overflowed
 			? HC_WINDOW_OVERFLOWED : HC_WINDOW_VOID;
+	for (i = 0; i < HC_NUM_FOUND; i++)
+		pg_atomic_write_u64(&db->keep.taken[i], taken != NULL ? taken[i] : 0);
 	pg_atomic_write_u32(&db->keep.outcome, outcome);
 
 	/* the applied position moves after it */
@@ -165,21 +181,38 @@ hc_window_report(HcWindow *window, uint64 id, bool taken)
 }
 
 uint64
-hc_window_announce(HcDatabase *db)
+hc_window_new(void)
 {
-	uint64		id = pg_prng_uint64(&pg_global_prng_state);
+	do
+	{
+		newest = pg_prng_uint64(&pg_global_prng_state) &
+			~((uint64) HC_WINDOW_RECORDS - 1);
+	} while (newest == 0);
+	return newest;
+}
 
-	id = Max(id, 1);
-	pg_atomic_write_u64(&db->keep.window, 0);
+bool
+hc_window_is_newest(uint64 id)
+{
+	return id == newest;
+}
+
+void
+hc_window_expect(HcDatabase *db, uint64 id, uint64 number)
+{
+	pg_atomic_write_u64(&db->keep.ticket, 0);
 	pg_atomic_write_u32(&db->keep.outcome, HC_WINDOW_PENDING);
 	pg_write_barrier();
-	pg_atomic_write_u64(&db->keep.window, id);
-	return id;
+	pg_atomic_write_u64(&db->keep.ticket, id + number);
 }
 
 HcWindowOutcome
-hc_window_outcome(HcDatabase *db)
+hc_window_outcome(HcDatabase *db, uint64 *taken)
 {
+	int			i;
+
 	pg_read_barrier();
+	for (i = 0; i < HC_NUM_FOUND; i++)
+		taken[i] = pg_atomic_read_u64(&db->keep.taken[i]);
 	return (HcWindowOutcome) pg_atomic_read_u32(&db->keep.outcome);
 }

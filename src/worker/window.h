@@ -5,8 +5,8 @@
  * The keeper writes what it reads from a table into the WAL, and meanwhile
  * others go on changing rows.  So it first writes a marker.  From there on the
  * sync worker remembers the entries that transactions touch, and of the
- * keeper's record, which names the marker's window, it takes only the others:
- * those were last written before the keeper took its snapshot.
+ * keeper's records, which name the marker's window, it takes only the others:
+ * those were last written before the keeper took its snapshots.
  */
 #ifndef HC_WINDOW_H
 #define HC_WINDOW_H
@@ -24,8 +24,8 @@ typedef struct HcWindow HcWindow;
 extern HcWindow *hc_window_create(void);
 
 /*
- * A marker was met: a window that was open is forgotten.  And its record was met:
- * it is over, if it is the one that is open.
+ * A marker was met: a window that was open is forgotten.  And its last record was
+ * met: it is over, if it is the one that is open.
  */
 extern void hc_window_open(HcWindow *window, uint64 id);
 extern void hc_window_close(HcWindow *window, uint64 id);
@@ -40,16 +40,27 @@ extern void hc_window_touch(HcWindow *window, HcBatch *batch, int first);
 extern bool hc_window_is_touched(const HcWindow *window, const HcOp *op);
 
 /*
- * Tells the keeper what became of its record.  Returns false if the keeper does
- * not wait for this window (any more).
+ * Tells the keeper what became of a record of the window: how many of its ops
+ * were taken, for each HcFound, or NULL if that could not be.  Returns false if
+ * the keeper does not wait for this record (any more).
  */
-extern bool hc_window_report(HcWindow *window, uint64 id, bool taken);
+extern bool hc_window_report(HcWindow *window, uint64 id, uint64 number,
+							 const uint64 *taken);
+
+/* The keeper's side: a new window, whose marker it is to write. */
+extern uint64 hc_window_new(void);
+
+/* Is it the one that the keeper has made last? */
+extern bool hc_window_is_newest(uint64 id);
+
+/* So many transactions can name one window. */
+#define HC_WINDOW_RECORDS	(1 << 20)
 
 /*
- * The keeper's side: announces a new window before its marker is written, and
- * asks, once the record is applied, what became of it.
+ * To be called before a record is written, and once it is applied.  taken (of
+ * HC_NUM_FOUND) is how many of its ops were, if the outcome is HC_WINDOW_TAKEN.
  */
-extern uint64 hc_window_announce(HcDatabase *db);
-extern HcWindowOutcome hc_window_outcome(HcDatabase *db);
+extern void hc_window_expect(HcDatabase *db, uint64 id, uint64 number);
+extern HcWindowOutcome hc_window_outcome(HcDatabase *db, uint64 *taken);
 
 #endif							/* HC_WINDOW_H */

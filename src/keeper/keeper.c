@@ -2,9 +2,10 @@
  * keeper.c
  *	  The keeper of a database: makes mappings equal to their tables again.
  *
- * It is started when something is owed and ends when nothing is, so that a
- * database where all is well needs one process, not two.  What it has done
- * stands in hybrid_cache.owed, so it can be ended at any moment.
+ * It is started when something is to be done and ends when nothing is, so that a
+ * database where all is well needs one process, not two.  What is left to do
+ * stands in tables, so it can be ended at any moment.  What there is to do, and
+ * in which order, is a matter of schedule.c.
  *
  * It never writes to Redis: what it finds becomes change records, which the sync
  * worker applies in order with everything else.
@@ -17,25 +18,29 @@
 #include "access/xact.h"
 #include "capture/ledger.h"
 #include "compat.h"
+#include "keeper/fill.h"
+#include "keeper/keeper.h"
+#include "keeper/pace.h"
+#include "keeper/progress.h"
+#include "keeper/purge.h"
+#include "keeper/request.h"
+#include "keeper/retry.h"
+#include "keeper/schedule.h"
+#include "keeper/settle.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "settings.h"
 #include "shmem.h"
-#include "storage/bufmgr.h"
 #include "storage/ipc.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-#include "worker/keeper.h"
-#include "worker/settle.h"
-
-/* After a failure: wait this long, then twice as long, up to the most. */
-#define RETRY_FIRST_MS		1000
-#define RETRY_MOST_MS		60000
+#include "worker/recover.h"
+#include "worker/sync.h"
 
 /* How often it looks around while it waits. */
 #define LOOK_MS				1000
@@ -49,20 +54,14 @@
 /* Without Redis for so long, it ends; the sync worker calls it again. */
 #define ALONE_MS			10000
 
+/* With nothing to do it stays for so long, since more may come. */
+#define LINGER_MS			5000
+
 /* A table that is locked for longer is left for later. */
 #define LOCK_TIMEOUT		"10s"
 
-/* A mapping that could not be made equal. */
-typedef struct Trouble
-{
-	Oid			mapping;
-	int			failures;		/* in a row */
-	TimestampTz retry_at;
-	char	   *problem;		/* the message that was logged last */
-} Trouble;
-
 static HcDatabase *keeper_db = NULL;
-static List *troubles = NIL;
+static List *pasts = NIL;		/* HcRetry *, of mappings */
 
 /* Ends this process; the launcher starts another when something is owed. */
 static void
@@ -125,182 +124,137 @@ hc_keeper_wait(XLogRecPtr lsn)
 	ConditionVariableCancelSleep();
 }
 
-static Trouble *
-find_trouble(Oid mapping)
-{
-	ListCell   *lc;
-
-	foreach(lc, troubles)
-	{
-		Trouble    *trouble = lfirst(lc);
-
-		if (trouble->mapping == mapping)
-			return trouble;
-	}
-	return NULL;
-}
-
-static void
-forget_trouble(Oid mapping)
-{
-	Trouble    *trouble = find_trouble(mapping);
-
-	if (trouble == NULL)
-		return;
-	troubles = list_delete_ptr(troubles, trouble);
-	pfree(trouble->problem);
-	pfree(trouble);
-}
-
-void
-hc_keeper_abort(void)
-{
-	HOLD_INTERRUPTS();
-	LWLockReleaseAll();
-	ConditionVariableCancelSleep();
-	pgstat_report_wait_end();
-	UnlockBuffers();
-	AbortOutOfAnyTransaction();
-	RESUME_INTERRUPTS();
-}
-
 /* The mapping will be tried again later.  Called with the error data set. */
 static void
 recover(Oid mapping)
 {
-	Trouble    *trouble = find_trouble(mapping);
-	ErrorData  *error;
+	ErrorData  *error = hc_recover_error();
 
-	MemoryContextSwitchTo(TopMemoryContext);
-	error = CopyErrorData();
-	FlushErrorState();
-	hc_keeper_abort();
-	MemoryContextSwitchTo(TopMemoryContext);
-
-	if (trouble == NULL)
-	{
-		trouble = palloc0(sizeof(Trouble));
-		trouble->mapping = mapping;
-		troubles = lappend(troubles, trouble);
-	}
-	trouble->retry_at =
-		TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-									Min(RETRY_FIRST_MS << Min(trouble->failures, 10),
-										RETRY_MOST_MS));
-	trouble->failures++;
-
-	/* once per change of state, not once per attempt */
-	if (trouble->problem == NULL || strcmp(trouble->problem, error->message) != 0)
-	{
-		if (trouble->problem != NULL)
-			pfree(trouble->problem);
-		trouble->problem = pstrdup(error->message);
+	if (hc_retry_failed(hc_retry_find(&pasts, mapping), error))
 		ereport(LOG,
 				(errcode(error->sqlerrcode),
 				 errmsg("%s cannot make mapping %u equal to its table: %s",
 						MyBgworkerEntry->bgw_name, mapping, error->message),
 				 error->detail ? errdetail_internal("%s", error->detail) : 0,
 				 error->hint ? errhint("%s", error->hint) : 0));
-	}
+	hc_request_fail(keeper_db, error->sqlerrcode, error->message);
 	FreeErrorData(error);
 }
 
-/* The mappings to be dealt with; lives in the current context. */
-static List *
-find_work(void)
+/* Has a keeper started if there is something for it to do. */
+static void
+call(void)
 {
-	MemoryContext old = CurrentMemoryContext;
-	List	   *work;
-
-	StartTransactionCommand();
-	MemoryContextSwitchTo(old);
-	work = hc_owed_work();
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(old);
-	return work;
-}
-
-void
-hc_keeper_call(void)
-{
-	if (hc_repair && hc_enabled && find_work() != NIL)
+	if (hc_repair && hc_enabled && hc_schedule_look(hc_shmem_mine()))
 		hc_shmem_owe();
 }
 
-void
-hc_keeper_owe(List *mappings)
-{
-	MemoryContext old = CurrentMemoryContext;
-	ListCell   *lc;
-
-	if (mappings == NIL)
-		return;
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	foreach(lc, mappings)
-	{
-		if (hc_catalog_trigger(lfirst_oid(lc), NULL) != NULL)
-			hc_owed_mark(lfirst_oid(lc), "A repair was lost.");
-	}
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(old);
-	list_free(mappings);
-}
-
-/* Sleeps until then, or, if wake, until something new is owed. */
+/* Sleeps until then, or until there is something new to do. */
 static void
-rest(TimestampTz until, bool wake)
+rest(TimestampTz until)
 {
-	for (;;)
-	{
-		TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = GetCurrentTimestamp();
 
-		if (now >= until)
-			return;
+	pgstat_report_activity(STATE_IDLE, NULL);
+	pgstat_report_stat(false);
+	while (now < until && pg_atomic_read_u32(&keeper_db->keep.owing) == 0)
+	{
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 Min(RETRY_MOST_MS, (until - now + 999) / 1000),
+						 Min(HC_RETRY_MOST_MS, (until - now + 999) / 1000),
 						 HC_WAIT_WORKER);
 		ResetLatch(MyLatch);
 		hc_keeper_obey();
-		if (wake && pg_atomic_read_u32(&keeper_db->keep.owing) != 0)
-			return;
+		now = GetCurrentTimestamp();
 	}
 }
 
-/* Deals with those that are not to wait; returns when to go on. */
-static TimestampTz
-work_through(List *work)
+/* Somebody has cancelled the run: what the mapping owes is left alone. */
+static void
+decline(Oid mapping)
 {
-	volatile TimestampTz next = DT_NOEND;
+	MemoryContext old = CurrentMemoryContext;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	(void) hc_owed_cancel(mapping);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(old);
+	hc_schedule_give_up(mapping);
+}
+
+static void
+run(const HcJob *job)
+{
+	HcRunCounts counts;
+	HcRunResult result;
+
+	pgstat_report_activity(STATE_RUNNING, "making mappings equal to their tables");
+	hc_progress_reason(job->reason);
+	hc_pace_limit(job->rate);
+	PG_TRY();
+	{
+		hc_request_begin(keeper_db, job->mapping, job->kind);
+		if (job->anew)
+			hc_schedule_give_up(job->mapping);
+		hc_progress_begin(keeper_db, job->mapping, job->kind);
+		result = hc_settle_mapping(keeper_db, job->mapping, job->kind, &counts);
+		if (result == HC_RUN_CANCELLED)
+			decline(job->mapping);
+		hc_progress_end();
+		hc_request_end(keeper_db, result, &counts);
+		hc_retry_succeeded(hc_retry_find(&pasts, job->mapping), PAUSE_MS);
+	}
+	PG_CATCH();
+	{
+		hc_progress_end();
+		recover(job->mapping);
+	}
+	PG_END_TRY();
+}
+
+/* Nothing is to be done, by the settings. */
+static List *
+refuse(void)
+{
+	hc_request_begin(keeper_db, InvalidOid, HC_RUN_RECONCILE);
+	hc_request_fail(keeper_db, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+					hc_enabled ? "hybrid_cache.repair is off" :
+					"hybrid_cache.enabled is off");
+	return NIL;
+}
+
+/*
+ * Does the first that is not to wait; returns when there is the next, DT_NOEND if
+ * there is none.
+ */
+static TimestampTz
+work(const List *jobs)
+{
+	TimestampTz next = DT_NOEND;
 	ListCell   *lc;
 
-	foreach(lc, work)
+	foreach(lc, jobs)
 	{
-		Oid			mapping = lfirst_oid(lc);
-		Trouble    *trouble = find_trouble(mapping);
+		const HcJob *job = lfirst(lc);
+		TimestampTz again_at = hc_retry_find(&pasts, job->mapping)->again_at;
 
-		hc_keeper_obey();
-		if (trouble != NULL && trouble->retry_at > GetCurrentTimestamp())
+		if (job->asked || again_at <= GetCurrentTimestamp())
 		{
-			next = Min(next, trouble->retry_at);
-			continue;
+			run(job);
+			return 0;
 		}
-		PG_TRY();
-		{
-			hc_settle_mapping(keeper_db, mapping);
-			forget_trouble(mapping);
-			next = 0;
-		}
-		PG_CATCH();
-		{
-			recover(mapping);
-			next = Min(next, find_trouble(mapping)->retry_at);
-		}
-		PG_END_TRY();
+		next = Min(next, again_at);
 	}
 	return next;
+}
+
+/* Who was asked to do something must be asked again. */
+static void
+keeper_exit(int code, Datum arg)
+{
+	hc_request_return(keeper_db);
 }
 
 void
@@ -308,6 +262,7 @@ hc_keeper_main(Datum arg)
 {
 	Oid			database = DatumGetObjectId(arg);
 	MemoryContext turn_context;
+	TimestampTz leave_at = 0;	/* if nothing is to be done until then; 0: there is */
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
@@ -317,6 +272,10 @@ hc_keeper_main(Datum arg)
 	/* nothing of this database is to have a say in what its keeper does */
 	SetConfigOption("search_path", "pg_catalog", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("statement_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+
+	/* would end it while it reads a large table; not all versions have it */
+	if (GetConfigOption("transaction_timeout", true, false) != NULL)
+		SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("default_transaction_isolation", "read committed", PGC_SUSET,
 					PGC_S_OVERRIDE);
@@ -327,17 +286,12 @@ hc_keeper_main(Datum arg)
 	keeper_db = hc_shmem_keep(database);
 	if (keeper_db == NULL)
 		proc_exit(0);
-	if (!hc_repair || !hc_enabled)
-	{
-		pg_atomic_write_u32(&keeper_db->keep.owing, 0);
-		leave(false);
-	}
+	before_shmem_exit(keeper_exit, 0);
 	turn_context = AllocSetContextCreate(TopMemoryContext, "hybrid_cache turn",
 										 ALLOCSET_DEFAULT_SIZES);
 
 	for (;;)
 	{
-		List	   *work;
 		TimestampTz next;
 
 		hc_keeper_obey();
@@ -347,19 +301,30 @@ hc_keeper_main(Datum arg)
 		/* what is owed from here on calls again */
 		pg_atomic_write_u32(&keeper_db->keep.owing, 0);
 		pg_memory_barrier();
-		work = find_work();
-		if (work == NIL)
+		if (hc_fill_is_wanted())
+			leave_at = 0;
+		hc_keeper_serve();
+		next = work(hc_repair && hc_enabled ? hc_schedule_jobs(keeper_db) : refuse());
+
+		/* also between comparisons: there may always be one that is due */
+		if (hc_repair && hc_enabled)
+			next = Min(next, hc_purge_run(keeper_db));
+		if (next != DT_NOEND)
+		{
+			leave_at = 0;
+			rest(next);
+		}
+		else if (leave_at == 0)
+			leave_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LINGER_MS);
+		else if (GetCurrentTimestamp() >= leave_at)
 			leave(false);
-
-		pgstat_report_activity(STATE_RUNNING, "making mappings equal to their tables");
-		next = work_through(work);
-		pgstat_report_activity(STATE_IDLE, NULL);
-		pgstat_report_stat(false);
-
-		/* whether anything is left is found out at once */
-		if (find_work() == NIL)
-			continue;
-		rest(TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PAUSE_MS), false);
-		rest(next, true);
+		else
+			rest(leave_at);
 	}
+}
+
+void
+hc_keeper_init(void)
+{
+	hc_sync_set_watch(hc_schedule_may_be_due, call);
 }

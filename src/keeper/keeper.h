@@ -6,24 +6,13 @@
 #define HC_KEEPER_H
 
 #include "access/xlogdefs.h"
-#include "nodes/pg_list.h"
 #include "shmem.h"
 
 /* The main function of the background worker; its argument is the database. */
 extern PGDLLEXPORT void hc_keeper_main(Datum arg);
 
-/*
- * For the sync worker: has a keeper started if there is something for it to do.
- * Opens a transaction of its own.
- */
-extern void hc_keeper_call(void);
-
-/*
- * For the sync worker: records of the keeper for these mappings (Oid) cannot be
- * handed out again, as it reads the WAL from the middle of their windows.  To be
- * called before the watermark can pass them.
- */
-extern void hc_keeper_owe(List *mappings);
+/* Lets the sync worker look for what there is to do; called once, from _PG_init. */
+extern void hc_keeper_init(void);
 
 /*
  * For what the keeper runs.  obey() does what others ask for, which may be to
@@ -32,8 +21,5 @@ extern void hc_keeper_owe(List *mappings);
  */
 extern void hc_keeper_obey(void);
 extern void hc_keeper_wait(XLogRecPtr lsn);
-
-/* After an error: ends what may be open. */
-extern void hc_keeper_abort(void);
 
 #endif							/* HC_KEEPER_H */

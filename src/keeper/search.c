@@ -12,13 +12,13 @@
  */
 #include "postgres.h"
 
+#include "keeper/search.h"
 #include "mb/pg_wchar.h"
 #include "redis/reply.h"
 #include "settings.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "worker/search.h"
 
 /* Redis's hint for how much one step of a SCAN looks at. */
 #define SCAN_COUNT	"1000"
