@@ -4,6 +4,8 @@
  *
  * What is wrong with the arguments is said here, before anything is sent, in
  * the terms of the SQL function; Redis would say it in those of its command.
+ *
+ * While Redis is down, the tables answer (functions/fallback.c).
  */
 #include "postgres.h"
 
@@ -13,8 +15,9 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "functions/arguments.h"
+#include "functions/fallback.h"
+#include "functions/geoquery.h"
 #include "functions/result.h"
-#include "functions/session.h"
 #include "miscadmin.h"
 #include "nodes/supportnodes.h"
 #include "optimizer/optimizer.h"
@@ -25,13 +28,6 @@ PG_FUNCTION_INFO_V1(hybrid_cache_geosearch_member);
 PG_FUNCTION_INFO_V1(hybrid_cache_geosearch_box);
 PG_FUNCTION_INFO_V1(hybrid_cache_geosearch_support);
 
-/* The range of the Mercator projection that Redis's geohashes divide. */
-#define MAX_LONGITUDE	180.0
-#define MAX_LATITUDE	85.05112878
-
-/* What Redis answers when the search starts from a member that is not there. */
-#define NO_SUCH_MEMBER	"ERR could not decode requested zset member"
-
 /* The options that end the argument list of every form, in this order. */
 #define OPTION_UNIT		0
 #define OPTION_COUNT	1
@@ -40,11 +36,10 @@ PG_FUNCTION_INFO_V1(hybrid_cache_geosearch_support);
 #define NUM_OPTIONS		4
 
 static bool any_null(FunctionCallInfo fcinfo, int n);
-static void add_position(HcArguments *args, float8 longitude, float8 latitude);
-static void add_extent(HcArguments *args, const char *name, float8 size);
-static void add_options(HcArguments *args, FunctionCallInfo fcinfo);
-static const char *find_word(const char *value, const char *const words[]);
-static void search(FunctionCallInfo fcinfo, const HcArguments *args);
+static void set_position(HcGeoQuery *query, float8 longitude, float8 latitude);
+static double check_extent(const char *name, float8 size);
+static void set_options(HcGeoQuery *query, FunctionCallInfo fcinfo);
+static void run_query(FunctionCallInfo fcinfo, const HcGeoQuery *query);
 
 /*
  * redis_geosearch(key text, longitude float8, latitude float8, radius float8,
@@ -55,19 +50,17 @@ static void search(FunctionCallInfo fcinfo, const HcArguments *args);
 Datum
 hybrid_cache_geosearch(PG_FUNCTION_ARGS)
 {
-	HcArguments args;
+	HcGeoQuery	query = {0};
 
 	InitMaterializedSRF(fcinfo, 0);
 	if (any_null(fcinfo, 4))
 		return (Datum) 0;
 
-	hc_arguments_begin(&args, "GEOSEARCH");
-	hc_arguments_add_key(&args, PG_GETARG_TEXT_PP(0));
-	add_position(&args, PG_GETARG_FLOAT8(1), PG_GETARG_FLOAT8(2));
-	hc_arguments_add_literal(&args, "BYRADIUS");
-	add_extent(&args, "radius", PG_GETARG_FLOAT8(3));
-	add_options(&args, fcinfo);
-	search(fcinfo, &args);
+	query.key = hc_geoquery_key(PG_GETARG_TEXT_PP(0));
+	set_position(&query, PG_GETARG_FLOAT8(1), PG_GETARG_FLOAT8(2));
+	query.area.radius = check_extent("radius", PG_GETARG_FLOAT8(3));
+	set_options(&query, fcinfo);
+	run_query(fcinfo, &query);
 	return (Datum) 0;
 }
 
@@ -77,20 +70,20 @@ hybrid_cache_geosearch(PG_FUNCTION_ARGS)
 Datum
 hybrid_cache_geosearch_member(PG_FUNCTION_ARGS)
 {
-	HcArguments args;
+	HcGeoQuery	query = {0};
+	text	   *member;
 
 	InitMaterializedSRF(fcinfo, 0);
 	if (any_null(fcinfo, 3))
 		return (Datum) 0;
 
-	hc_arguments_begin(&args, "GEOSEARCH");
-	hc_arguments_add_key(&args, PG_GETARG_TEXT_PP(0));
-	hc_arguments_add_literal(&args, "FROMMEMBER");
-	hc_arguments_add_text(&args, PG_GETARG_TEXT_PP(1));
-	hc_arguments_add_literal(&args, "BYRADIUS");
-	add_extent(&args, "radius", PG_GETARG_FLOAT8(2));
-	add_options(&args, fcinfo);
-	search(fcinfo, &args);
+	query.key = hc_geoquery_key(PG_GETARG_TEXT_PP(0));
+	member = PG_GETARG_TEXT_PP(1);
+	query.member.len = VARSIZE_ANY_EXHDR(member);
+	query.member.data = hc_arguments_encode(VARDATA_ANY(member), &query.member.len);
+	query.area.radius = check_extent("radius", PG_GETARG_FLOAT8(2));
+	set_options(&query, fcinfo);
+	run_query(fcinfo, &query);
 	return (Datum) 0;
 }
 
@@ -101,20 +94,19 @@ hybrid_cache_geosearch_member(PG_FUNCTION_ARGS)
 Datum
 hybrid_cache_geosearch_box(PG_FUNCTION_ARGS)
 {
-	HcArguments args;
+	HcGeoQuery	query = {0};
 
 	InitMaterializedSRF(fcinfo, 0);
 	if (any_null(fcinfo, 5))
 		return (Datum) 0;
 
-	hc_arguments_begin(&args, "GEOSEARCH");
-	hc_arguments_add_key(&args, PG_GETARG_TEXT_PP(0));
-	add_position(&args, PG_GETARG_FLOAT8(1), PG_GETARG_FLOAT8(2));
-	hc_arguments_add_literal(&args, "BYBOX");
-	add_extent(&args, "width", PG_GETARG_FLOAT8(3));
-	add_extent(&args, "height", PG_GETARG_FLOAT8(4));
-	add_options(&args, fcinfo);
-	search(fcinfo, &args);
+	query.key = hc_geoquery_key(PG_GETARG_TEXT_PP(0));
+	set_position(&query, PG_GETARG_FLOAT8(1), PG_GETARG_FLOAT8(2));
+	query.area.box = true;
+	query.area.width = check_extent("width", PG_GETARG_FLOAT8(3));
+	query.area.height = check_extent("height", PG_GETARG_FLOAT8(4));
+	set_options(&query, fcinfo);
+	run_query(fcinfo, &query);
 	return (Datum) 0;
 }
 
@@ -162,29 +154,28 @@ any_null(FunctionCallInfo fcinfo, int n)
 }
 
 static void
-add_position(HcArguments *args, float8 longitude, float8 latitude)
+set_position(HcGeoQuery *query, float8 longitude, float8 latitude)
 {
 	/* Written so that NaN is refused too. */
-	if (!(fabs(longitude) <= MAX_LONGITUDE))
+	if (!(fabs(longitude) <= HC_MAX_LONGITUDE))
 		ereport(ERROR,
 				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 				 errmsg("longitude is out of range"),
 				 errdetail("Redis knows longitudes from -180 to 180 degrees."),
 				 errhint("The longitude comes before the latitude.")));
-	if (!(fabs(latitude) <= MAX_LATITUDE))
+	if (!(fabs(latitude) <= HC_MAX_LATITUDE))
 		ereport(ERROR,
 				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 				 errmsg("latitude is out of range"),
 				 errdetail("Redis knows latitudes from -85.05112878 to 85.05112878 degrees."),
 				 errhint("The longitude comes before the latitude.")));
 
-	hc_arguments_add_literal(args, "FROMLONLAT");
-	hc_arguments_add_double(args, longitude);
-	hc_arguments_add_double(args, latitude);
+	query->area.longitude = longitude;
+	query->area.latitude = latitude;
 }
 
-static void
-add_extent(HcArguments *args, const char *name, float8 size)
+static double
+check_extent(const char *name, float8 size)
 {
 	if (!(size >= 0) || isinf(size))
 		ereport(ERROR,
@@ -192,45 +183,44 @@ add_extent(HcArguments *args, const char *name, float8 size)
 				 errmsg("invalid %s", name),
 				 errdetail("It must be a finite number that is not negative."),
 				 errhint("Its unit is given by the argument unit, \"m\" by default.")));
-	hc_arguments_add_double(args, size);
+	return size;
 }
 
 /* unit, count, sort and any_match, which end the argument list of each form */
 static void
-add_options(HcArguments *args, FunctionCallInfo fcinfo)
+set_options(HcGeoQuery *query, FunctionCallInfo fcinfo)
 {
-	static const char *const units[] = {"m", "km", "ft", "mi", NULL};
-	static const char *const sorts[] = {"asc", "desc", NULL};
 	int			first = PG_NARGS() - NUM_OPTIONS;
 	int			unit = first + OPTION_UNIT;
 	int			count = first + OPTION_COUNT;
 	int			sort = first + OPTION_SORT;
 	int			any = first + OPTION_ANY;
-	bool		any_match = !PG_ARGISNULL(any) && PG_GETARG_BOOL(any);
-	const char *given;
-	const char *word;
 
-	given = PG_ARGISNULL(unit) ? "null" : text_to_cstring(PG_GETARG_TEXT_PP(unit));
-	word = find_word(given, units);
-	if (word == NULL)
+	query->unit = PG_ARGISNULL(unit) ? "null" :
+		text_to_cstring(PG_GETARG_TEXT_PP(unit));
+	query->metres = hc_geoarea_unit(query->unit);
+	if (query->metres == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid unit \"%s\"", given),
+				 errmsg("invalid unit \"%s\"", query->unit),
 				 errhint("Units are \"m\", \"km\", \"ft\" and \"mi\".")));
-	hc_arguments_add_literal(args, word);
 
 	if (!PG_ARGISNULL(sort))
 	{
-		given = text_to_cstring(PG_GETARG_TEXT_PP(sort));
-		word = find_word(given, sorts);
-		if (word == NULL)
+		const char *given = text_to_cstring(PG_GETARG_TEXT_PP(sort));
+
+		if (pg_strcasecmp(given, "asc") == 0)
+			query->sort = HC_GEO_NEAREST_FIRST;
+		else if (pg_strcasecmp(given, "desc") == 0)
+			query->sort = HC_GEO_NEAREST_LAST;
+		else
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("invalid sort \"%s\"", given),
 					 errhint("It is \"asc\" (nearest first), \"desc\", or null for any order.")));
-		hc_arguments_add_literal(args, word);
 	}
 
+	query->any = !PG_ARGISNULL(any) && PG_GETARG_BOOL(any);
 	if (!PG_ARGISNULL(count))
 	{
 		if (PG_GETARG_INT32(count) <= 0)
@@ -238,63 +228,42 @@ add_options(HcArguments *args, FunctionCallInfo fcinfo)
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("count must be greater than zero"),
 					 errhint("Leave it out, or give null, for all that is found.")));
-		hc_arguments_add_literal(args, "COUNT");
-		hc_arguments_add_integer(args, PG_GETARG_INT32(count));
-		if (any_match)
-			hc_arguments_add_literal(args, "ANY");
+		query->count = PG_GETARG_INT32(count);
 	}
-	else if (any_match)
+	else if (query->any)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("any_match needs count"),
 				 errdetail("It ends the search as soon as count members are found, which may not be the nearest.")));
-
-	hc_arguments_add_literal(args, "WITHDIST");
-	hc_arguments_add_literal(args, "WITHCOORD");
 }
 
-/* The word among words, in upper or lower case; NULL if it is none of them. */
-static const char *
-find_word(const char *value, const char *const words[])
-{
-	for (int i = 0; words[i] != NULL; i++)
-		if (pg_strcasecmp(value, words[i]) == 0)
-			return words[i];
-	return NULL;
-}
-
-/* Sends the search and puts what it found into the function's result. */
+/* Asks, and puts what was found into the function's result. */
 static void
-search(FunctionCallInfo fcinfo, const HcArguments *args)
+run_query(FunctionCallInfo fcinfo, const HcGeoQuery *query)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	const redisReply *reply = hc_session_ask(args);
+	ErrorData  *down;
+	const redisReply *reply = hc_geoquery_ask(query, &down);
 
-	/*
-	 * Redis finds nothing in a key that does not exist, but calls it an error
-	 * if the key has no such member.  A row that is not in Redis (yet) must
-	 * not end a query over many.
-	 */
-	if (reply->type == REDIS_REPLY_ERROR &&
-		strcmp(reply->str, NO_SUCH_MEMBER) == 0)
-		return;
-	hc_reply_check(reply, hc_session_server());
-
-	hc_reply_array(reply, HC_REPLY_ANY_LENGTH);
-	for (size_t i = 0; i < reply->elements; i++)
+	if (down != NULL)
 	{
-		const redisReply *found = hc_reply_array(reply->element[i], 3);
-		const redisReply *position = hc_reply_array(found->element[2], 2);
+		if (!hc_fallback_search(query, down, rsinfo))
+			ReThrowError(down);
+		return;
+	}
+	for (size_t i = 0; reply != NULL && i < reply->elements; i++)
+	{
+		HcGeoFound	found = hc_geoquery_read(reply->element[i]);
 		Datum		values[4];
 		bool		nulls[4] = {false, false, false, false};
 		text	   *member;
 
 		CHECK_FOR_INTERRUPTS();
-		member = hc_result_text(hc_reply_string(found->element[0]));
+		member = hc_result_text(found.member);
 		values[0] = PointerGetDatum(member);
-		values[1] = Float8GetDatum(hc_reply_double(found->element[1]));
-		values[2] = Float8GetDatum(hc_reply_double(position->element[0]));
-		values[3] = Float8GetDatum(hc_reply_double(position->element[1]));
+		values[1] = Float8GetDatum(found.distance);
+		values[2] = Float8GetDatum(found.longitude);
+		values[3] = Float8GetDatum(found.latitude);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 		pfree(member);
 	}
