@@ -90,6 +90,7 @@ SELECT hybrid_cache.wait_for_sync('30s'), redis_command('KEYS', '*everything*');
 SET client_min_messages = warning;
 DROP TABLE bytes;
 SELECT count(hybrid_cache.detach(relation, name)) FROM hybrid_cache.mapping;
+DO $$ BEGIN WHILE EXISTS (SELECT FROM hybrid_cache.leftover WHERE asked_at IS NOT NULL) LOOP PERFORM pg_sleep(0.01); END LOOP; END $$;
 DROP TABLE everything;
 DROP TYPE mood, pair;
 DROP DOMAIN positive, moment;

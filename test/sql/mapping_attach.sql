@@ -5,9 +5,14 @@ CREATE EXTENSION hybrid_cache;
 CREATE TABLE drivers (id int PRIMARY KEY, name text, status text, lng float8, lat float8);
 INSERT INTO drivers VALUES (1, 'Ada', 'online', 13.4, 52.5), (2, 'Bob', 'offline', 2.35, 48.85);
 
--- the keys and strings of Redis, once the worker has caught up
+-- the keys and strings of Redis, once the workers have caught up
 CREATE FUNCTION redis() RETURNS TABLE (key text, value text) LANGUAGE plpgsql AS $$
 BEGIN
+	-- what is to be populated and removed, and what was committed
+	WHILE EXISTS (SELECT FROM hybrid_cache.progress) OR
+		EXISTS (SELECT FROM hybrid_cache.leftover WHERE asked_at IS NOT NULL) LOOP
+		PERFORM pg_sleep(0.01);
+	END LOOP;
 	IF NOT hybrid_cache.wait_for_sync('30s') THEN
 		RAISE 'the worker did not catch up';
 	END IF;
@@ -31,8 +36,8 @@ SELECT hybrid_cache.attach('drivers', 'geo', 'drivers', member => '{id}',
 	longitude => 'lng', latitude => 'lat', filter => 'is_online(status)');
 RESET search_path;
 SELECT * FROM triggers;
-SELECT * FROM hybrid_cache.mapping;
 SELECT * FROM redis();
+SELECT * FROM hybrid_cache.mapping;
 SELECT redis_command('ZRANGE', 'drivers', '0', '-1');
 
 -- populated, followed
@@ -46,12 +51,13 @@ SELECT * FROM redis();
 SELECT hybrid_cache.attach('drivers', 'string', 'soon:{id}', value => 'name', ttl => '1 hour', name => 'soon');
 SELECT hybrid_cache.attach('drivers', 'string', 'lazy:{id}', value => 'name', populate => false, name => 'lazy');
 SELECT hybrid_cache.attach('drivers', 'string', 'eager:{id}', value => 'name', ttl => '1 day', populate => true, name => 'eager');
-SELECT name, options, state FROM hybrid_cache.mapping WHERE name IN ('soon', 'lazy', 'eager') ORDER BY name;
 SELECT * FROM redis();
+SELECT name, options, state FROM hybrid_cache.mapping WHERE name IN ('soon', 'lazy', 'eager') ORDER BY name;
 SELECT redis_ttl('eager:1') BETWEEN 86000 AND 86400 AS expires;
 SET hybrid_cache.enabled = off;
 SELECT hybrid_cache.attach('drivers', 'string', 'off:{id}', value => 'name', name => 'off');
 RESET hybrid_cache.enabled;
+SELECT * FROM redis() WHERE key LIKE 'off:%';
 SELECT name, state FROM hybrid_cache.mapping WHERE name = 'off';
 
 -- names: numbered, cut to length in whole characters, taken
@@ -72,6 +78,7 @@ SELECT * FROM redis() WHERE key LIKE 'name:%' OR key LIKE 'called:%';
 SELECT hybrid_cache.attach('drivers', 'string', 'called:{id}', value => 'lower(name)', replace => true);
 SELECT * FROM redis() WHERE key LIKE 'called:%';
 SELECT hybrid_cache.attach('drivers', 'hash', 'hash:{id}', replace => true);
+SELECT * FROM redis() WHERE key LIKE 'hash:%';
 SELECT * FROM hybrid_cache.leftover;
 
 -- always
@@ -81,7 +88,8 @@ SELECT name, enabled FROM triggers WHERE name LIKE 'drivers_set%';
 SET session_replication_role = replica;
 INSERT INTO drivers VALUES (7, 'replicated');
 RESET session_replication_role;
-SELECT hybrid_cache.wait_for_sync('30s'), redis_command('SMEMBERS', 'ids');
+SELECT key FROM redis() WHERE key = 'ids';
+SELECT redis_command('SMEMBERS', 'ids');
 
 -- every option finds its place
 CREATE TABLE full_options (id int, a int, at timestamptz NOT NULL, "Mixed case" text);
@@ -112,10 +120,12 @@ SELECT hybrid_cache.detach('drivers', 'lazy');
 SELECT hybrid_cache.detach('drivers', 'users_own');
 SELECT hybrid_cache.detach(NULL, 'x');
 SELECT hybrid_cache.detach('drivers', NULL);
--- with capture off the entries cannot be removed
+-- also with capture off
 SET hybrid_cache.enabled = off;
 SELECT hybrid_cache.detach('drivers', 'off');
 RESET hybrid_cache.enabled;
+SELECT * FROM redis();
+SELECT count(*) FROM hybrid_cache.leftover;
 -- undone with its transaction
 BEGIN;
 SELECT hybrid_cache.detach('drivers', 'drivers_set');
@@ -129,8 +139,8 @@ CREATE TABLE parted_2 (v text, id int);
 ALTER TABLE parted ATTACH PARTITION parted_2 FOR VALUES FROM (10) TO (20);
 INSERT INTO parted VALUES (1, 'one'), (11, 'eleven');
 SELECT hybrid_cache.attach('parted', 'string', 'parted:{id}', value => 'v');
-SELECT name, state FROM hybrid_cache.mapping WHERE relation = 'parted'::regclass;
 SELECT * FROM redis() WHERE key LIKE 'parted:%';
+SELECT name, state FROM hybrid_cache.mapping WHERE relation = 'parted'::regclass;
 SELECT hybrid_cache.detach('parted_1', 'parted_string');
 TRUNCATE parted_2;
 SELECT * FROM redis() WHERE key LIKE 'parted:%';

@@ -86,6 +86,12 @@ CREATE POLICY p ON owned.r USING (tenant = 'a');
 GRANT ALL ON owned.r TO regress_writer;
 SELECT hybrid_cache.attach('owned.r', 'set', 'tenants', member => '{tenant}');
 RESET ROLE;
+DO $$
+BEGIN
+	WHILE EXISTS (SELECT FROM hybrid_cache.progress) LOOP
+		PERFORM pg_sleep(0.01);
+	END LOOP;
+END $$;
 SELECT hybrid_cache.wait_for_sync('30s');
 SELECT redis_command('SISMEMBER', 'tenants', 'a') AS a, redis_command('SISMEMBER', 'tenants', 'b') AS b;
 SET ROLE regress_writer;

@@ -24,11 +24,13 @@ $node->start;
 
 sub sql { return $node->safe_psql('postgres', $_[0]); }
 
-# Changes something, and returns when Redis has it.
+# Changes something, and returns when Redis has it, and what was to be populated.
 sub change
 {
 	my ($statements) = @_;
-	my ($synced) = sql("$statements;\nSELECT hybrid_cache.wait_for_sync('60s')") =~ /(\w)\s*\z/;
+	sql($statements);
+	$node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM hybrid_cache.progress');
+	my ($synced) = sql("SELECT hybrid_cache.wait_for_sync('60s')") =~ /(\w)\s*\z/;
 	die "Redis did not follow: $statements" unless defined $synced && $synced eq 't';
 	return;
 }
@@ -236,7 +238,8 @@ cmp_ok($redis->cli('TTL', 'login:1'), '<=', 3600, 'is not longer than asked for'
 # detach, and key_prefix
 
 change(q{SELECT hybrid_cache.detach(relation, name) FROM hybrid_cache.mapping WHERE kind <> 'invalidate'});
-is(keys_there(), '', 'detach() removes the entries');
+ok($node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM hybrid_cache.leftover'), 'detach() ...');
+is(keys_there(), '', '... removes the entries');
 
 sql(q{ALTER DATABASE postgres SET hybrid_cache.key_prefix = 'app:'});
 change(q{SELECT hybrid_cache.attach('drivers', 'string', 'name:{id}', value => 'name');

@@ -42,6 +42,16 @@ sub in_sync
 	return;
 }
 
+# The rows that were there before the mapping are in Redis.
+sub populated
+{
+	my ($database) = @_;
+	ok($node->poll_query_until($database, 'SELECT count(*) = 0 FROM hybrid_cache.owed'),
+		"the keeper populates in $database");
+	in_sync($database, 'and that is in Redis');
+	return;
+}
+
 # What redis-cli says about the Redis database of that number.
 sub redis { my ($number, @args) = @_; return $redis->cli('-n', $number, @args); }
 
@@ -223,9 +233,11 @@ sql("INSERT INTO t VALUES (2010, 'not mapped')", 'one');
 make_mapping('one');
 sql("INSERT INTO t VALUES (2011, 'mapped again')", 'one');
 in_sync('one', 'after CREATE EXTENSION a worker comes');
+is(sql('SELECT reason FROM hybrid_cache.owed', 'one'),
+	'not populated', 'the watermark of the former installation is no reason to worry');
+sql('ALTER DATABASE one SET hybrid_cache.repair = on');
+populated('one');
 is(redis(1, 'MGET', 't:2010', 't:2011'), "not mapped\nmapped again", 'and applies everything');
-is(sql('SELECT count(*) FROM hybrid_cache.owed', 'one'),
-	'0', 'the watermark of the former installation is no reason to worry');
 
 # In one transaction, with the mapping and rows.
 sql('CREATE DATABASE four');
@@ -242,6 +254,8 @@ COMMIT;
 CHECKPOINT;
 SQL
 in_sync('four', 'extension, mapping and rows in one transaction');
+sql('ALTER DATABASE four SET hybrid_cache.repair = on');
+populated('four');
 is(redis(5, 'MGET', 't:1', 't:2'), "there before\nat once", 'all of it is in Redis');
 
 unlike(slurp_file($node->logfile), qr/terminated by signal [^1]|PANIC|TRAP/,

@@ -39,6 +39,12 @@ $standby->start;
 my ($ret, $stdout, $stderr) =
   $standby->psql('postgres', 'SELECT hybrid_cache.wait_for_sync()');
 like($stderr, qr/recovery is in progress/, 'a standby cannot wait for its worker');
+for my $function ('populate', 'reconcile', 'cancel', 'orphans')
+{
+	($ret, $stdout, $stderr) = $standby->psql('postgres', "SELECT hybrid_cache.$function('t', 't_string')");
+	like($stderr, qr/cannot execute hybrid_cache\.$function\(\) during recovery/, "$function() on a standby");
+}
+is($standby->safe_psql('postgres', 'SELECT count(*) FROM hybrid_cache.progress'), '0', 'nothing is compared there');
 is($standby->safe_psql('postgres',
 		"SELECT count(*) FROM pg_stat_activity WHERE backend_type ~ '^hybrid_cache'"),
 	'0', 'since it has none');

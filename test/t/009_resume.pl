@@ -16,7 +16,6 @@ my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;
 $node->append_conf('postgresql.conf', <<"CONF");
 shared_preload_libraries = 'hybrid_cache'
-hybrid_cache.repair = off
 hybrid_cache.redis_url = '@{[ $redis->url ]}'
 hybrid_cache.atomic_ops = 1
 wal_level = replica
@@ -64,8 +63,8 @@ is(sql("SELECT hybrid_cache.wait_for_sync('60s'), redis_get('early:1')"),
 # which removals are void.
 sql(<<'SQL');
 CREATE TABLE row (id int PRIMARY KEY DEFERRABLE, v text);
-INSERT INTO row SELECT i, 'v' || i FROM generate_series(1, 20000) i;
 SELECT hybrid_cache.attach('row', 'string', 'row:{id}', value => 'v');
+INSERT INTO row SELECT i, 'v' || i FROM generate_series(1, 20000) i;
 SELECT hybrid_cache.wait_for_sync('60s');
 UPDATE row SET id = id + 1;
 SQL
@@ -112,6 +111,7 @@ SELECT count(*), count(*) FILTER (WHERE redis_get('guest:' || id) = name),
 	jsonb_array_length(redis_command('KEYS', 'guest:*')) FROM guest
 SQL
 	sql(q{SELECT hybrid_cache.detach('guest', 'guest_string')});
+	$node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM hybrid_cache.leftover');
 	is(sql(q{SELECT hybrid_cache.wait_for_sync('60s'), redis_command('KEYS', 'guest:*')}),
 		't|[]', 'nothing is left behind');
 }
