@@ -154,6 +154,25 @@ $redis->start;
 $t->equal('without a limit');
 $t->owes_nothing('without a limit');
 
+# Nor is what a worker that is connected reads and applies late.
+set('hybrid_cache.command_timeout', '60s');
+set('hybrid_cache.max_wal_keep_size', '4MB');
+$t->note_log;
+is_connected('Redis is there');
+$t->in_sync('Redis is fast');
+let_worker_look();
+$redis->freeze;
+$t->change;
+$t->fill_wal(8);
+$t->logged(qr/does not keep all changes that Redis has not got/, 'the log says that Redis is slow');
+slot_keeps_less(6, 'the limit holds while Redis is slow');
+$redis->thaw;
+$t->equal('Redis was slow');
+$t->owes_nothing('Redis was slow');
+set('hybrid_cache.command_timeout', '5s');
+set('hybrid_cache.max_wal_keep_size', '-1');
+$t->in_sync('no limit');
+
 # ---------------------------------------------------------------------------
 # a transaction that is open for longer than the limit
 
@@ -162,10 +181,16 @@ foreach my $case ([ 'its changes are in the memory of the worker', 0 ], [ 'its c
 {
 	my ($name, $gone) = @$case;
 
+	# the worker sees that there is no other one any more, and so says it again
+	let_worker_look();
 	$t->note_log;
 	$t->sql("BEGIN; INSERT INTO row VALUES (100 + $gone, 'prepared'); PREPARE TRANSACTION 'p'");
 	$t->in_sync('with a prepared transaction');
-	$t->fill_wal(8);
+	foreach (1 .. 8)
+	{
+		$t->fill_wal(1);
+		$t->in_sync('the worker follows');
+	}
 	slot_keeps_less(6, 'the limit holds while a transaction is open');
 	$t->logged(qr/does not keep all changes of an open transaction\n.*\n.*HINT:.*pg_prepared_xacts/,
 		'the log says so');

@@ -258,7 +258,7 @@ DO \$do\$
 BEGIN
 	FOR i IN 1..1000 LOOP
 		BEGIN
-			PERFORM pg_terminate_backend(active_pid) FROM pg_replication_slots
+			PERFORM pg_terminate_backend(active_pid, 10000) FROM pg_replication_slots
 				WHERE slot_name ~ '^hybrid_cache_' AND active;
 			$command;
 			RETURN;
