@@ -5,62 +5,27 @@ use strict;
 use warnings;
 
 use HybridCache::Redis;
+use HybridCache::Server qw(start_server sql poll settled in_log);
 use IO::Socket::UNIX;
 use IPC::Run;
-use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
 my $redis = HybridCache::Redis->new;
-my $node = PostgreSQL::Test::Cluster->new('main');
-
-$node->init;
-$node->append_conf('postgresql.conf', <<"CONF");
-shared_preload_libraries = 'hybrid_cache'
-hybrid_cache.redis_url = '@{[ $redis->url ]}'
+my $node = start_server($redis, <<'CONF');
 hybrid_cache.command_timeout = 60s
 # else it would replay what it has just applied
 hybrid_cache.wal_keep_size = 0
-log_statement = none
 log_min_messages = log
-wal_level = replica
-max_worker_processes = 20
 max_connections = 40
 CONF
-$redis->start;
-$node->start;
-
-sub sql { return $node->safe_psql('postgres', $_[0]); }
-
-sub poll
-{
-	my ($query, $what) = @_;
-	ok($node->poll_query_until('postgres', $query), $what);
-	return;
-}
-
-# Nothing is owed, and all that was done about it is in Redis.
-sub settled
-{
-	my ($what) = @_;
-	poll('SELECT count(*) = 0 FROM hybrid_cache.owed', $what);
-	is(sql("SELECT hybrid_cache.wait_for_sync('60s')"), 't', '... and is in Redis');
-	return;
-}
 
 # Something may differ, and nobody says so by itself: a change that is not captured.
 sub unnoticed
 {
 	my ($commands) = @_;
 	sql("SET hybrid_cache.enabled = off; $commands");
-	return;
-}
-
-sub in_log
-{
-	my ($pattern, $what) = @_;
-	like(slurp_file($node->logfile), $pattern, $what);
 	return;
 }
 
