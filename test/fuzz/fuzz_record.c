@@ -111,7 +111,9 @@ LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
 		copy.n_ops != record.n_ops || copy.n_before != record.n_before ||
 		copy.n_ranges != record.n_ranges ||
 		copy.window != record.window || copy.mapping != record.mapping ||
-		copy.marker != record.marker ||
+		copy.marker != record.marker || copy.number != record.number ||
+		copy.found != record.found || copy.last != record.last ||
+		copy.dry != record.dry ||
 		copy.end - copy.ops != record.end - record.ops)
 		abort();
 	pfree(written.data);
