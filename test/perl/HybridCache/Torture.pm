@@ -14,8 +14,8 @@ HybridCache::Torture - a randomized comparison of PostgreSQL and Redis
 
 =head1 DESCRIPTION
 
-In a round, eight sessions change tables while faults happen and an observer
-reads Redis.  Then everything is made to work, the sync worker catches up, and
+In a round, nine sessions change tables while faults happen, an observer reads
+Redis, and an auditor has mappings compared with their tables all the time.  Then everything is made to work, the sync worker catches up, and
 Redis is compared with the tables.  A round depends on its seed alone: the seed
 gives the statements of each session and the schedule of the faults.  What the
 operating system makes of it, it cannot give.
@@ -33,6 +33,7 @@ use Fcntl qw(SEEK_SET);
 use File::Path qw(remove_tree);
 use HybridCache::Proxy;
 use HybridCache::Redis;
+use HybridCache::Torture::Auditor;
 use HybridCache::Torture::Child;
 use HybridCache::Torture::Client;
 use HybridCache::Torture::Compare;
@@ -40,6 +41,7 @@ use HybridCache::Torture::Faults;
 use HybridCache::Torture::Filler;
 use HybridCache::Torture::Observer;
 use HybridCache::Torture::Schema;
+use HybridCache::Torture::Vandal;
 use HybridCache::Torture::Writer;
 use POSIX ();
 use PostgreSQL::Test::Cluster;
@@ -65,7 +67,8 @@ use constant {
 =item HybridCache::Torture->new(%options)
 
 Starts the servers.  Options: C<seconds>, for how long the sessions of a round
-work; C<faults>, a list of the names of those that may happen.
+work; C<faults>, a list of the names of those that may happen; C<always_large>, the
+chance of a statement with 100,000 rows, by default drawn for each round.
 
 =cut
 
@@ -149,7 +152,7 @@ sub round
 	my ($self, $seed) = @_;
 	my $begin = Time::HiRes::time();
 	my $round = $self->{round} =
-	  { seed => $seed, violations => [], faults => [], entries => 0, committed => 0, rows => 0, settled => 0, lossy => 0 };
+	  { seed => $seed, violations => [], faults => [], entries => 0, committed => 0, rows => 0, settled => 0, lossy => 0, runs => 0, repaired => 0 };
 
 	my $ok = eval {
 		$self->_set_up($seed);
@@ -164,7 +167,7 @@ sub round
 	push @{ $round->{violations} }, $self->_log_end if @{ $round->{violations} };
 
 	$round->{seconds} = Time::HiRes::time() - $begin;
-	$self->{total}{$_} += $round->{$_} foreach qw(entries committed rolled_back prepared rows reads);
+	$self->{total}{$_} += $round->{$_} foreach qw(entries committed rolled_back prepared rows reads runs repaired);
 	$self->{total}{rounds}++;
 	$self->{total}{violations} += @{ $round->{violations} } > 0;
 	$self->{count}{$_}++ foreach @{ $round->{faults} };
@@ -188,8 +191,11 @@ sub _set_up
 
 	srand $seed;
 	$self->{lax} = 0;
-	$self->{large} = rand() < 0.25 ? 0.004 : 0;
+	my $large = rand() < 0.25 ? 0.004 : 0;
+	$self->{large} = $self->{always_large} // $large;
 	$self->{atomic} = rand() < 0.8;
+	$self->{attached} = {};
+	$self->{happened} = [];
 
 	# Without a loss of data nothing may need to be repaired, so most rounds have
 	# none.  A transaction that is too large to be resolved counts as one.
@@ -210,6 +216,28 @@ sub _set_up
 	die "the schema could not be made:\n" . slurp_file("$self->{dir}/sql.err") . "\n" unless defined $made;
 	$self->_synced or die "the worker did not come up\n";
 	$self->{worker} = $self->_worker;
+	$self->_choose_runs;
+	return;
+}
+
+# Whether mappings are still being populated when the load begins, and whether
+# the keeper compares by itself.
+sub _choose_runs
+{
+	my ($self) = @_;
+	my ($populated, $interval, $rate) = (rand() < 0.6, rand() < 0.4 ? 1 + int rand 3 : 0, rand() < 0.6 ? 0 : 5000 + int rand 20_000);
+
+	$self->{populated} = $populated;
+	$self->{interval} = $interval;
+	$self->sql($_) foreach "ALTER SYSTEM SET hybrid_cache.reconcile_interval = '${interval}s'",
+	  "ALTER SYSTEM SET hybrid_cache.reconcile_rate = $rate", 'SELECT pg_reload_conf()';
+	return unless $populated;
+
+	my $end = Time::HiRes::time() + PATIENCE;
+	until ($self->_equal('5s'))
+	{
+		die "the mappings are not populated\n" if Time::HiRes::time() > $end;
+	}
 	return;
 }
 
@@ -220,6 +248,7 @@ sub _empty
 
 	$self->sql_soon("ALTER SYSTEM RESET $_", 'postgres')
 	  foreach map { "hybrid_cache.$_" } qw(atomic_ops command_timeout connect_timeout);
+	$self->sql("ALTER SYSTEM RESET hybrid_cache.$_", 'postgres') foreach qw(reconcile_interval reconcile_rate);
 	$self->sql_soon('SELECT pg_reload_conf()', 'postgres');
 	$self->sql_soon('DROP DATABASE IF EXISTS torture WITH (FORCE)', 'postgres');
 	foreach my $redis (@$self{qw(redis replica)})
@@ -243,13 +272,16 @@ sub _load
 	my @steps;
 
 	$self->{observer} = HybridCache::Torture::Child->start(\&HybridCache::Torture::Observer::run,
-		%common, atomic => $self->{atomic});
+		%common, atomic => $self->{atomic} && $self->{populated});
 	$self->{filler} = HybridCache::Torture::Child->start(\&HybridCache::Torture::Filler::run,
 		%common, seed => $seed);
 	$self->{writers} = [ map {
 		HybridCache::Torture::Child->start(\&HybridCache::Torture::Writer::run,
 			%common, name => "w$_", seed => $seed * SESSIONS + $_, large => $self->{large})
 	} 1 .. SESSIONS ];
+	push @{ $self->{writers} }, HybridCache::Torture::Child->start(\&HybridCache::Torture::Writer::run,
+		%common, name => 'quiet', seed => $seed, script => \&HybridCache::Torture::Generator::neighbours);
+	$self->{auditor} = HybridCache::Torture::Child->start(\&HybridCache::Torture::Auditor::run, %common, seed => $seed);
 
 	foreach my $fault (@{ $self->{plan} })
 	{
@@ -278,8 +310,10 @@ sub _load
 			push @{ $self->{round}{faults} }, $name;
 			$self->_lose if HybridCache::Torture::Faults::loses($name);
 			$self->_note("fault: $name");
+			$fault->{from} = Time::HiRes::time();
 		}
 		$code->($self);
+		push @{ $self->{happened} }, [ $fault->{from}, Time::HiRes::time() ] if $last;
 		$active-- if $last;
 		$self->_start_watch($name) if $last && $active == 0;
 	}
@@ -373,7 +407,11 @@ sub _settle
 		$self->_violation("a session failed: $result->{died}") if $result->{died};
 		$round->{$_} += $result->{$_} // 0 foreach qw(committed rolled_back prepared rows);
 	}
+	my $audit = (delete $self->{auditor})->stop;
 	$self->heal;
+	$self->sql_soon(q{SELECT hybrid_cache.detach(relation, name) FROM hybrid_cache.mapping WHERE name = 'visitor'});
+	$self->purge(1) or $self->_violation('leftovers cannot be purged');
+	$self->want_cancelled;
 
 	my $begin = Time::HiRes::time();
 	my $end = $begin + PATIENCE;
@@ -383,14 +421,83 @@ sub _settle
 		next if Time::HiRes::time() < $end;
 		$self->_violation('Redis is not equal after ' . PATIENCE . ' s: '
 			  . $self->sql_soon('SELECT to_jsonb(s) FROM hybrid_cache.status s')
-			  . $self->sql_soon('SELECT json_agg(o) FROM hybrid_cache.owed o'));
+			  . $self->sql_soon('SELECT json_agg(o) FROM hybrid_cache.owed o')
+			  . $self->sql_soon('SELECT json_agg(l) FROM hybrid_cache.leftover l'));
 		last;
 	}
 	$round->{settled} = Time::HiRes::time() - $begin;
+	$self->_audit($audit);
 	if ($self->{watch})
 	{
 		$self->_stop_watch;
 		push @{ $self->{times}{ $self->{watched} } }, $round->{settled};
+	}
+	return;
+}
+
+# What the auditor's runs have found.  A run counts what was wrong in Redis, so
+# nothing unless a stranger was there.
+sub _audit
+{
+	my ($self, $audit) = @_;
+	my $round = $self->{round};
+
+	$self->_violation("the auditor failed: $audit->{died}") if $audit->{died};
+	foreach my $message (keys %{ $audit->{failures} || {} })
+	{
+		my $failure = $audit->{failures}{$message};
+		my $all = $self->{failures}{$message} //= { times => 0, seconds => 0 };
+
+		$all->{times} += $failure->{times};
+		$all->{seconds} = $failure->{seconds} if $failure->{seconds} > $all->{seconds};
+	}
+	$self->{audited} = [ keys %{ $audit->{seen} || {} } ];
+	foreach my $run (@{ $audit->{runs} || [] })
+	{
+		$round->{runs}++;
+		$round->{repaired} += $run->{got}[-1];
+		next if $round->{lossy} || !$self->{populated} || $self->{attached}{ $run->{number} };
+		$self->_false_count($run);
+	}
+
+	# What is left to be found is repaired now, and after that there is nothing.
+	return unless $self->_can_reconcile;
+	foreach my $pass (1, 2)
+	{
+		foreach my $number ($pass == 1 ? HybridCache::Torture::Schema::quiet() : HybridCache::Torture::Schema::compared())
+		{
+			my $got = $self->sql_soon('SELECT '
+				  . join(q{ || ' ' || }, HybridCache::Torture::Vandal::counts())
+				  . ' FROM ' . HybridCache::Torture::Schema::call('reconcile', $number));
+			$self->_violation("the run after a run of m$number ($got) still finds something")
+			  if $pass == 2 && $got =~ /[1-9]/;
+		}
+	}
+	return;
+}
+
+sub _can_reconcile
+{
+	my ($self) = @_;
+	return $self->sql_soon(q{SELECT EXISTS (SELECT FROM pg_proc WHERE oid = to_regproc('hybrid_cache.reconcile'))}) eq 't';
+}
+
+# While nothing else was wrong, a run finds what the stranger did, and all of it;
+# else what others, or an earlier run, have repaired before may be missing.
+sub _false_count
+{
+	my ($self, $run) = @_;
+	my @names = HybridCache::Torture::Vandal::counts();
+	my $disturbed = $self->{interval} || $run->{again}
+	  || grep { $_->[0] - 0.5 < $run->{to} && $_->[1] + 0.5 > $run->{from} } @{ $self->{happened} };
+
+	return if $run->{again} && grep { $_ == $run->{number} } HybridCache::Torture::Schema::quiet();
+	foreach my $i (0 .. $#names)
+	{
+		my ($want, $got) = ($run->{want}[$i], $run->{got}[$i]);
+		next if $got == $want || ($disturbed && $got < $want);
+		$self->_violation("a run of m$run->{number} counts @{$run->{got}}, not @{$run->{want}} (@names)");
+		last;
 	}
 	return;
 }
@@ -403,6 +510,7 @@ sub _equal
 	my ($self, $timeout) = @_;
 	my $look = "SELECT hybrid_cache.wait_for_sync('$timeout');"
 	  . ' SELECT NOT EXISTS (SELECT FROM hybrid_cache.owed)'
+	  . ' AND NOT EXISTS (SELECT FROM hybrid_cache.leftover)'
 	  . ' AND NOT EXISTS (SELECT FROM hybrid_cache.installation WHERE unsettled_xid IS NOT NULL);';
 	my $answer = $self->sql("$look $look");
 	return defined $answer && $answer eq "t\nt\nt\nt";
@@ -439,7 +547,7 @@ sub heal
 	$self->{node}->start unless defined $self->{node}{_pid};
 
 	# one op at a time could take minutes
-	$self->sql_soon('ALTER SYSTEM RESET hybrid_cache.atomic_ops', 'postgres');
+	$self->sql_soon("ALTER SYSTEM RESET hybrid_cache.$_", 'postgres') foreach qw(atomic_ops reconcile_rate);
 	$self->sql_soon('SELECT pg_reload_conf()', 'postgres');
 	$self->end_prepared(1);
 	return;
@@ -454,9 +562,9 @@ sub _check
 	$self->_violation("the observer failed: $seen->{died}") if $seen->{died};
 	$self->_violation($_) foreach @{ $seen->{violations} || [] };
 	$round->{reads} = $seen->{reads};
-	$self->_never_committed(@{ $seen->{seen} || [] });
+	$self->_never_committed(@{ $seen->{seen} || [] }, @{ delete $self->{audited} || [] });
 
-	my ($entries, @wrong) = HybridCache::Torture::Compare::differences($self, $round->{lossy});
+	my ($entries, @wrong) = HybridCache::Torture::Compare::differences($self, $round->{lossy}, !$self->{populated});
 	$round->{entries} = $entries;
 	$self->_violation(@wrong . ' differences at the end') if @wrong;
 	$self->_violation($_) foreach @wrong > 15 ? @wrong[ 0 .. 14 ] : @wrong;
@@ -560,7 +668,7 @@ sub _stop_children
 {
 	my ($self) = @_;
 
-	$_->stop foreach grep { $_ } @{ delete $self->{writers} || [] }, map { delete $self->{$_} } qw(filler observer watch);
+	$_->stop foreach grep { $_ } @{ delete $self->{writers} || [] }, map { delete $self->{$_} } qw(filler auditor observer watch);
 	return;
 }
 
@@ -730,6 +838,51 @@ sub end_prepared
 	return;
 }
 
+=item $torture->cancel_runs
+
+Cancels what the keeper does, and what it is going to do.
+
+=item $torture->want_cancelled
+
+Asks for what was cancelled, since nobody else does.
+
+=cut
+
+sub cancel_runs
+{
+	my ($self) = @_;
+	$self->sql(q{SELECT hybrid_cache.cancel(relation, name) FROM hybrid_cache.progress WHERE kind <> 'purge'});
+	return;
+}
+
+sub want_cancelled
+{
+	my ($self) = @_;
+	$self->sql(q{SELECT hybrid_cache.populate(m.relation, m.name) FROM hybrid_cache.mapping m WHERE m.state LIKE '%cancelled%'});
+	return;
+}
+
+=item $torture->purge($force)
+
+Has the entries of dropped visitors removed; false if it was refused.
+
+=cut
+
+sub purge
+{
+	my ($self, $force) = @_;
+	$force = $force ? 'true' : 'false';
+	return defined $self->sql("SELECT hybrid_cache.purge(id, false, $force) FROM hybrid_cache.leftover WHERE mapping = 'visitor'");
+}
+
+=item $torture->attached($number)
+
+This mapping may differ from its table until the end of the round.
+
+=cut
+
+sub attached { $_[0]{attached}{ $_[1] } = 1; return; }
+
 =item $torture->pids($type)
 
 The processes of PostgreSQL that are of this type, as in pg_stat_activity.
@@ -836,8 +989,8 @@ All rounds so far.
 sub line
 {
 	my ($round) = @_;
-	return sprintf 'seed %d: %s, %.1f s, %d transactions committed, %d rows changed, equal after %.1f s, %d entries compared, faults: %s',
-	  $round->{seed}, @{ $round->{violations} } ? 'VIOLATIONS' : 'ok', @$round{qw(seconds committed rows settled entries)},
+	return sprintf 'seed %d: %s, %.1f s, %d transactions committed, %d rows changed, %d runs, equal after %.1f s, %d entries compared, faults: %s',
+	  $round->{seed}, @{ $round->{violations} } ? 'VIOLATIONS' : 'ok', @$round{qw(seconds committed rows runs settled entries)},
 	  join(', ', @{ $round->{faults} }) || 'none';
 }
 
@@ -851,6 +1004,7 @@ sub report
 			map { $_ // 0 } @$total{qw(committed prepared rolled_back rows)}),
 		sprintf('%d entries compared at the ends of rounds, %d looks at Redis in between',
 			map { $_ // 0 } @$total{qw(entries reads)}),
+		sprintf('%d runs asked for while that went on, which repaired %d entries', map { $_ // 0 } @$total{qw(runs repaired)}),
 		sprintf('at most %d bytes of memory used by the sync worker at the end of a round', $total->{contexts} // 0),
 		sprintf('%-30s %8s %8s %8s', 'fault', 'times', 'p50', 'max'));
 
@@ -861,6 +1015,8 @@ sub report
 		  map { defined ? sprintf '%.2f s', $_ : '-' } $times[ $#times / 2 ], $times[-1];
 	}
 	push @lines, '(p50 and max: from the end of a fault until nothing is missing in Redis, while the load goes on)';
+	push @lines, map { sprintf '%d times, for %.1f s at most, the auditor got: %s', @{ $self->{failures}{$_} }{qw(times seconds)}, $_ }
+	  sort keys %{ $self->{failures} || {} };
 	return join "\n", @lines;
 }
 

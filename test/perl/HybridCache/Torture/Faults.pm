@@ -41,7 +41,12 @@ my %faults = (
 	} ],
 	'settings reloaded' => [ 'postgres', 2, \&_reload ],
 	'prepared transactions ended' => [ 'postgres', 3, sub { my $r = $_[0]; return (0, sub { $_[0]->end_prepared($r) }) } ],
+	'tables rewritten' => [ 'postgres', 2, \&_rewrite ],
 	'mapping attached again' => [ 'postgres', 2, \&_reattach ],
+	'mapping made and purged' => [ 'postgres', 2, \&_purge ],
+	'runs cancelled' => [ 'postgres', 2, sub {
+		return (0, sub { $_[0]->cancel_runs }, $_[0] * 0.5, sub { $_[0]->want_cancelled });
+	} ],
 	'checkpoint' => [ 'postgres', 1, sub { return (0, sub { $_[0]->sql('SELECT pg_switch_wal()'); $_[0]->sql('CHECKPOINT') }) } ],
 
 	'Redis killed' => [ 'redis', 4, sub {
@@ -135,7 +140,7 @@ sub plan
 	{
 		my $name = $often[ rand @often ];
 		my ($of, undef, $code) = @{ $faults{$name} };
-		my @steps = $code->(map { rand } 1 .. 4);
+		my @steps = $code->(map { rand } 1 .. 5);
 		my $time = $at;
 		my @timed;
 
@@ -200,20 +205,23 @@ sub _reload
 	});
 }
 
-# The mapping goes and comes, with changes around it, in one transaction or two.
+# The mapping goes and comes, with changes around it, in one transaction or two.  It
+# comes by the function, or by plain triggers.
 sub _reattach
 {
-	my ($which, $r, $how, $end) = @_;
+	my ($which, $r, $how, $end, $by) = @_;
 
 	return (0, sub {
 		my ($torture) = @_;
 		my $number = int $which * HybridCache::Torture::Schema::mappings();
 		my $table = HybridCache::Torture::Schema::table($number);
-		my ($attach, $detach) = map { "$_;" } HybridCache::Torture::Schema::attach($number),
+		my $how_attached = $by < 0.4 && HybridCache::Torture::Schema::is_plain($number) ? 'triggers' : 'attach';
+		my ($attach, $detach) = map { "$_;" } HybridCache::Torture::Schema->can($how_attached)->($number),
 		  HybridCache::Torture::Schema::detach($number);
 
-		# What the observer reads is to stay.
-		return if $table =~ /^(ver|grp|t|f)$/;
+		# What the observer reads is to stay, and what the auditor counts.
+		return if $table =~ /^(ver|grp|t|f|q|r)$/;
+		$torture->attached($number);
 		my $change = $r < 0.3 ? '' : $table eq 'l' || $r < 0.6 ? "DELETE FROM $table WHERE id % 5 = 1;"
 		  : "UPDATE $table SET on_ = NOT on_ WHERE id < 50;";
 		my $set = "SET client_min_messages = error; SET lock_timeout = '1s';";
@@ -229,6 +237,41 @@ sub _reattach
 		{
 			$torture->end_prepared(1);
 		}
+	});
+}
+
+# Rows get other places, in another file.
+sub _rewrite
+{
+	my ($which, $how) = @_;
+	my $table = (qw(a b1 b2 c d e l t ver grp q r1))[ $which * 12 ];
+	my $command = $how < 0.5 ? "VACUUM FULL $table" : "CLUSTER $table USING ${table}_pkey";
+
+	return (0, sub {
+		my $lines = $_[0]->psql_lines("SET lock_timeout = '1s';\n$command;\n");
+
+		1 while defined $lines->();
+	});
+}
+
+# A mapping comes and goes, and its entries with it.
+sub _purge
+{
+	my ($which, $r, $how, $by) = @_;
+	my $table = (qw(a b c d e l t))[ $which * 7 ];
+
+	return (0, sub { $_[0]->sql(HybridCache::Torture::Schema::attach_visitor($table)) }, $r * 0.8, sub {
+		my ($torture) = @_;
+		my $set = "SET client_min_messages = error; SET lock_timeout = '1s';";
+
+		if ($how < 0.3)
+		{
+			$torture->sql("$set SELECT hybrid_cache.detach('$table', 'visitor')");
+			return;
+		}
+		$torture->sql($how < 0.6 ? "$set DROP TRIGGER visitor ON $table"
+			: "$set SELECT hybrid_cache.detach('$table', 'visitor', purge => false)");
+		$torture->purge($by < 0.5);
 	});
 }
 

@@ -64,6 +64,37 @@ sub script
 	return join "\n", @lines, '';
 }
 
+=item neighbours($session, %options)
+
+The same for the tables with quiet rows: only others are touched.
+
+=cut
+
+sub neighbours
+{
+	my ($session, %options) = @_;
+	my @lines = ("SET lock_timeout = '50ms';");
+
+	foreach (1 .. $options{transactions})
+	{
+		my $table = _pick('q', 'r');
+		my $bad = _chance(0.2);
+		my $id = _upto(100);
+		my @changes = (
+			"INSERT INTO $table VALUES (@{[ $id, _upto(3) ]}, @{[ _text($bad) ]}, 1, 2, 3, @{[ _pick('true', 'false') ]}) ON CONFLICT (id) DO UPDATE SET v = excluded.v, g = excluded.g;",
+			"UPDATE $table SET @{[ _assignments($table, $bad) ]} WHERE id = $id;",
+			"UPDATE $table SET n = n + 1, on_ = NOT on_ WHERE id BETWEEN $id AND 99;",
+			"UPDATE $table SET id = @{[ _upto(100) ]} WHERE id = $id;",
+			"DELETE FROM $table WHERE id = $id;",
+			"DELETE FROM $table WHERE id < 100;",
+			"INSERT INTO $table SELECT i, i % 3, @{[ _text($bad) ]}, i, i, i % 80, true FROM generate_series(0, 99) i ON CONFLICT DO NOTHING;");
+
+		push @lines, '\echo transaction', 'BEGIN;', (map { _pick(@changes) } 1 .. _pick(1, 2, 3)),
+		  $bad ? 'ROLLBACK;' : 'COMMIT;', '\echo end';
+	}
+	return join "\n", @lines, '';
+}
+
 sub _transaction
 {
 	my ($self) = @_;
@@ -241,7 +272,7 @@ sub _assignments
 		'on_ = ' . _pick('NOT on_', 'true', 'NULL'));
 	my @chosen = $bad || !@all || _chance(0.4) ? ('v = ' . _text($bad)) : ();
 
-	push @chosen, 'n = -666' if $bad && $table =~ /[abcde]/;
+	push @chosen, 'n = -666' if $bad && $table =~ /[abcdeqr]/;
 	push @chosen, splice @all, _upto(scalar @all), 1
 	  foreach 1 .. (@all ? _pick(@chosen ? 0 : 1, 1, 2) : 0);
 	return join ', ', @chosen;

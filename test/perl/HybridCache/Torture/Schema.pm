@@ -17,6 +17,8 @@ and what Redis has to hold for them
   f          entries that are invalidated
   ver        numbers that only grow; the table history has all of them
   grp        groups of rows that always change together
+  q, r       plain and partitioned; half of their rows are quiet: no session
+             touches them, so that a stranger can change their entries
 
 A mapping comes with a query that says by SQL of its own which entries Redis
 has to hold: the columns are key, member, value and expiry.  Where one of the
@@ -36,6 +38,9 @@ use constant {
 	GROUPS => 4,
 	GROUP_SIZE => 6
 };
+
+# The first and the last quiet row.
+use constant { QUIET => 1000, QUIETEST => 1079 };
 
 my $columns = '(id int, g int, v text, n float8, lng float8, lat float8, on_ boolean)';
 my $deferred = 'ADD PRIMARY KEY (id) DEFERRABLE INITIALLY DEFERRED';
@@ -110,6 +115,13 @@ CREATE FUNCTION remember() RETURNS trigger LANGUAGE plpgsql AS
 CREATE TRIGGER a_remember AFTER INSERT OR UPDATE ON ver FOR EACH ROW EXECUTE FUNCTION remember();
 CREATE TABLE grp (g int, i int, n bigint, PRIMARY KEY (g, i));
 
+CREATE TABLE q $columns;
+ALTER TABLE q ADD PRIMARY KEY (id);
+CREATE TABLE r $columns PARTITION BY RANGE (id);
+ALTER TABLE r ADD PRIMARY KEY (id);
+CREATE TABLE r1 PARTITION OF r FOR VALUES FROM (MINVALUE) TO (1040);
+CREATE TABLE r2 PARTITION OF r DEFAULT;
+
 -- How Redis stores a position: 26 bits for each of latitude and longitude,
 -- taking turns, the one of the longitude first.
 CREATE FUNCTION spread(x bigint) RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS \$\$
@@ -136,6 +148,12 @@ my $rows = join "\n", (
 	(map {
 		"INSERT INTO $_ SELECT i * 2, i % 5, '$_' || i, i / 3.0, i, i % 80, i % 3 > 0 FROM generate_series(0, 99) i;"
 	} qw(a b e)),
+	(map {
+		my $table = $_;
+		map {
+			"INSERT INTO $table SELECT i, i % 3, '$table' || i, i, i % 180, i % 80, true FROM generate_series($_) i;"
+		} '0, 99', QUIET . ', ' . QUIETEST
+	} qw(q r)),
 	"INSERT INTO t SELECT i, 'x', 't' || i, now() + interval '1 hour' FROM generate_series(0, 29) i;",
 	"INSERT INTO f SELECT i, 'f' || i FROM generate_series(0, 19) i;");
 
@@ -215,7 +233,16 @@ my @mappings = (
 	[ 'grp', 'zset', 'grpz:{g}', { member => '{i}', score => 'n' },
 		q{SELECT 'grpz:' || g, i::text, n::text FROM grp} ],
 	[ 'grp', 'field', 'grph:{g}', { field => '{i}', value => 'n' },
-		q{SELECT 'grph:' || g, i::text, n::text FROM grp} ]);
+		q{SELECT 'grph:' || g, i::text, n::text FROM grp} ],
+
+	[ 'q', 'string', 'q:{id}', { value => 'v' }, q{SELECT 'q:' || id, '', v FROM q} ],
+	[ 'q', 'json', 'qj:{id}', { filter => 'on_' }, q{SELECT 'qj:' || id, '', row_to_json(q)::text FROM q WHERE on_} ],
+	[ 'q', 'geo', 'qgeo', { member => '{id}', longitude => 'lng', latitude => 'lat' },
+		q{SELECT 'qgeo', id::text, cell(lng, lat) FROM q} ],
+	[ 'q', 'set', 'qs:{g}', { member => '{id}' }, q{SELECT 'qs:' || g, id::text, '' FROM q} ],
+	[ 'r', 'hash', 'r:{id}', {}, _fields(q{'r:' || id}, 'r') ],
+	[ 'r', 'field', 'rf', { field => '{id}', value => 'v' }, q{SELECT 'rf', id::text, v FROM r} ],
+	[ 'r', 'zset', 'rz:{g}', { member => '{id}', score => 'n' }, q{SELECT 'rz:' || g, id::text, n::text FROM r} ]);
 
 =head1 FUNCTIONS
 
@@ -238,9 +265,16 @@ How many there are; they are known by number.
 
 =item attach($number)
 
+=item triggers($number)
+
 =item detach($number)
 
-A command, without the semicolon.
+Commands, without the last semicolon.  triggers() does by hand what attach() does,
+if is_plain($number).
+
+=item attach_visitor($table)
+
+A mapping that is not among the others: it is to leave nothing behind.
 
 =item table($number)
 
@@ -259,6 +293,27 @@ sub attach
 	  . join('', map { ", $_ => \$q\$$options->{$_}\$q\$" } sort keys %$options) . ')';
 }
 
+# ttl is an interval for attach(), and whether to populate its own business.
+sub is_plain { return !exists $mappings[$_[0]][3]{ttl}; }
+
+sub triggers
+{
+	my ($number) = @_;
+	my ($table, $kind, $key, $options) = @{ $mappings[$number] };
+	my $arguments = join ', ', ($kind eq 'invalidate' ? () : "'$kind'"),
+	  map { "\$q\$$_\$q\$" } "key=$key", map { "$_=$options->{$_}" } sort keys %$options;
+	my $function = 'hybrid_cache.' . ($kind eq 'invalidate' ? 'invalidate' : 'write_through');
+
+	return "CREATE TRIGGER m$number AFTER INSERT OR UPDATE OR DELETE ON $table FOR EACH ROW EXECUTE FUNCTION $function($arguments);"
+	  . " CREATE TRIGGER m${number}_truncate BEFORE TRUNCATE ON $table FOR EACH STATEMENT EXECUTE FUNCTION $function($arguments)";
+}
+
+sub attach_visitor
+{
+	my ($table) = @_;
+	return "SET lock_timeout = '1s'; SELECT hybrid_cache.attach('$table', 'string', 'visitor:$table:{id}', value => 'v', name => 'visitor')";
+}
+
 sub detach
 {
 	my ($number) = @_;
@@ -266,6 +321,57 @@ sub detach
 }
 
 sub table { return $mappings[$_[0]][0]; }
+
+=item call($function, $number, @arguments)
+
+A call of a function of the extension that is about a mapping.
+
+=cut
+
+sub call
+{
+	my ($function, $number, @arguments) = @_;
+	return "hybrid_cache.$function(" . join(', ', "'$mappings[$number][0]'", "'m$number'", @arguments) . ')';
+}
+
+=item compared()
+
+The numbers of the mappings that have entries, so that they can be compared.
+
+=item quiet()
+
+The numbers of the mappings of tables with quiet rows.
+
+=item quiet_rows()
+
+The ids of the first and the last of them.
+
+=item kind($number)
+
+=item place($number, $id)
+
+The key, and the member or field, of a row of such a table.
+
+=cut
+
+sub compared { return grep { $mappings[$_][4] } 0 .. $#mappings; }
+
+sub quiet { return grep { table($_) =~ /^[qr]$/ } 0 .. $#mappings; }
+
+sub quiet_rows { return (QUIET, QUIETEST); }
+
+sub kind { return $mappings[$_[0]][1]; }
+
+sub place
+{
+	my ($number, $id) = @_;
+	my %row = (id => $id, g => $id % 3);
+	my (undef, undef, $key, $options) = @{ $mappings[$number] };
+	my @place = grep { defined } $key, $options->{member} // $options->{field};
+
+	s/\{(\w+)\}/$row{$1}/g foreach @place;
+	return @place;
+}
 
 =item entries()
 

@@ -26,14 +26,14 @@ sub run
 	my ($child, %options) = @_;
 	my %total = (committed => 0, rolled_back => 0, prepared => 0, rows => 0);
 	my $base = "$options{dir}/$options{name}";
+	my $script = $options{script} // \&HybridCache::Torture::Generator::script;
 
 	# A script depends on the seed and its number, not on how far others came.
 	for (my $number = 0; !$child->stopped; $number++)
 	{
 		srand($options{seed} * 1000 + $number);
 		open my $file, '>', "$base.sql" or die "$base.sql: $!";
-		print $file HybridCache::Torture::Generator::script("$options{name}.$number",
-			transactions => 30, large => $options{large});
+		print $file $script->("$options{name}.$number", transactions => 30, large => $options{large});
 		close $file or die "$base.sql: $!";
 
 		$child->run(
