@@ -23,9 +23,9 @@
 /* Cells of Redis's grid, each way. */
 #define CELLS	67108864.0
 
-double
-hc_geoarea_distance(double longitude1, double latitude1,
-					double longitude2, double latitude2)
+static double
+distance_between(double longitude1, double latitude1,
+				 double longitude2, double latitude2)
 {
 	double		phi1 = RADIANS(latitude1);
 	double		phi2 = RADIANS(latitude2);
@@ -40,13 +40,13 @@ hc_geoarea_contains(const HcGeoArea *area, double longitude, double latitude,
 					double *distance)
 {
 	if (area->box &&
-		(hc_geoarea_distance(area->longitude, area->latitude,
-							 area->longitude, latitude) > area->height / 2 ||
-		 hc_geoarea_distance(area->longitude, latitude,
-							 longitude, latitude) > area->width / 2))
+		(distance_between(area->longitude, area->latitude,
+						  area->longitude, latitude) > area->height / 2 ||
+		 distance_between(area->longitude, latitude,
+						  longitude, latitude) > area->width / 2))
 		return false;
-	*distance = hc_geoarea_distance(area->longitude, area->latitude,
-									longitude, latitude);
+	*distance = distance_between(area->longitude, area->latitude,
+								 longitude, latitude);
 	return area->box || *distance <= area->radius;
 }
 

@@ -46,9 +46,6 @@ typedef struct HcGeoBounds
 	double		north;
 } HcGeoBounds;
 
-extern double hc_geoarea_distance(double longitude1, double latitude1,
-								  double longitude2, double latitude2);
-
 /* Is the position in the area?  If so, *distance is its distance from the centre. */
 extern bool hc_geoarea_contains(const HcGeoArea *area, double longitude,
 								double latitude, double *distance);
