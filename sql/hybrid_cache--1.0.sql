@@ -171,8 +171,8 @@ COMMENT ON FUNCTION hybrid_cache.invalidate() IS
 'trigger: the Redis keys that a changed row names are unlinked';
 
 ----------------------------------------------------------------------------
--- mappings: attach, detach, purge (functions/attach.c, functions/purge.c,
--- functions/dead_letter.c)
+-- mappings: attach, detach, purge (manage/attach.c, manage/purge.c,
+-- manage/dead_letter.c)
 ----------------------------------------------------------------------------
 
 -- Who may attach decides what leaves PostgreSQL: so nobody may until granted.
@@ -250,7 +250,7 @@ COMMENT ON VIEW hybrid_cache.mapping IS
 
 ----------------------------------------------------------------------------
 -- equal again: populate, reconcile, cancel, orphans, progress
--- (functions/reconcile.c, functions/orphans.c)
+-- (manage/reconcile.c, manage/orphans.c)
 ----------------------------------------------------------------------------
 
 CREATE FUNCTION hybrid_cache.populate(relation regclass, name name)
@@ -307,7 +307,7 @@ COMMENT ON VIEW hybrid_cache.progress IS
 'mappings that are being compared with their tables, or wait for it: how far that is, and what was found';
 
 ----------------------------------------------------------------------------
--- read-through (functions/read_through.c)
+-- read-through (cache/read_through.c)
 ----------------------------------------------------------------------------
 
 -- It checks the caller's rights on the table itself, but what it asks Redis is
@@ -330,7 +330,7 @@ COMMENT ON FUNCTION hybrid_cache.get(regclass, name) IS
 'the same for a mapping whose key template has no columns';
 
 ----------------------------------------------------------------------------
--- the worker: waiting and status (functions/status.c)
+-- the worker: waiting and status (manage/status.c)
 ----------------------------------------------------------------------------
 
 CREATE FUNCTION hybrid_cache.wait_for_sync(timeout interval DEFAULT '5s')
@@ -368,7 +368,7 @@ COMMENT ON VIEW hybrid_cache.status IS
 'how far the sync worker of each database is, and what it has counted since the server started';
 
 ----------------------------------------------------------------------------
--- Redis commands (functions/command.c, functions/geosearch.c)
+-- Redis commands (command/command.c, search/geosearch.c)
 ----------------------------------------------------------------------------
 
 -- They speak to Redis with the rights of hybrid_cache.redis_url, past all
@@ -527,7 +527,7 @@ COMMENT ON FUNCTION @extschema@.redis_geosearch_box(text, double precision, doub
 'members of a geo index within a box around a position';
 
 ----------------------------------------------------------------------------
--- rows near a position (functions/nearby.c)
+-- rows near a position (search/nearby.c)
 ----------------------------------------------------------------------------
 
 -- It reads tables with the rights of the caller, but asks Redis in between.

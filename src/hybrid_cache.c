@@ -5,12 +5,12 @@
  */
 #include "postgres.h"
 
+#include "cache/readable.h"
 #include "capture/buffer.h"
 #include "capture/guard.h"
 #include "capture/ledger.h"
 #include "capture/synchronous.h"
 #include "fmgr.h"
-#include "functions/readable.h"
 #include "keeper/keeper.h"
 #include "mapping/mapping.h"
 #include "miscadmin.h"

@@ -7,9 +7,9 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "functions/arguments.h"
-#include "functions/result.h"
-#include "functions/session.h"
 #include "miscadmin.h"
+#include "session/result.h"
+#include "session/session.h"
 #include "utils/builtins.h"
 
 PG_FUNCTION_INFO_V1(hybrid_cache_hget);

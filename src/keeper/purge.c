@@ -23,7 +23,7 @@
  * until all is removed (it would fire for a mapping that does not exist, and
  * could only be dropped with a lock that writers wait for), and to keep the rows
  * as they were by a snapshot (it would hold back vacuum while Redis is down).
- * detach() removes the entries of a small table itself, see functions/attach.c.
+ * detach() removes the entries of a small table itself, see manage/attach.c.
  *
  * What a living mapping could have written is left out, whoever wrote it.  That
  * is looked at in the transaction that writes the removals, and no mapping can be
