@@ -6,15 +6,26 @@
  * the one place that sleeps on the socket, and it listens to the latch and to
  * the postmaster too, so that cancels, timeouts and shutdowns act at once.
  *
+ * It does not sleep at once, though.  A Redis on the same machine answers in less
+ * time than it takes to put a process to sleep and to wake it up again, which is
+ * up to ten times as long where the processor sleeps as well.  So it looks again
+ * and again for a moment first, and offers the processor to others in between: to
+ * Redis, where there is none but that.  If the answer is not there soon, or
+ * others keep the processor for long, it sleeps for a while of answers as ever:
+ * Redis is far away then, or busy, or this machine is.
+ *
  * hiredis believes any server.  So it is given a function of ours that refuses
  * answers which no Redis means.
  */
 #include "postgres.h"
 
 #include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
 #include <sys/socket.h>
 
 #include "miscadmin.h"
+#include "portability/instr_time.h"
 #include "redis/link.h"
 #include "redis/reply.h"
 #include "storage/fd.h"
@@ -23,6 +34,13 @@
 
 /* The postmaster, the latch, and last the socket. */
 #define WAIT_EVENTS		3
+
+/*
+ * What has not come within so many microseconds is worth sleeping for, and so are
+ * the next ones.
+ */
+#define QUICK_US		100
+#define N_SLEEPS		16
 
 /*
  * The longest array that is believed.  A length that the server did not mean
@@ -44,6 +62,8 @@ static redisReplyObjectFunctions reply_functions;
 static void begin_connecting(HcLink *link, const HcUrl *url);
 static void finish_connecting(HcLink *link, const HcUrl *url,
 							  TimestampTz deadline);
+static bool look(HcLink *link);
+static bool is_quick(instr_time begun);
 static void *create_array(const redisReadTask *task, HcReplyCount elements);
 HC_NORETURN static void fail_unreachable(HcLink *link, const char *problem);
 
@@ -82,9 +102,18 @@ hc_link_wait(HcLink *link, int events, TimestampTz deadline)
 	long		timeout;
 	WaitEvent	happened;
 
+	/* first: an answer that comes in pieces, each of them soon, can be endless */
 	timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
 	if (timeout <= 0)
 		return false;
+
+	if (events == WL_SOCKET_READABLE)
+	{
+		if (link->sleeps > 0)
+			link->sleeps--;
+		else if (look(link))
+			return true;
+	}
 
 	/* Kept: to make one takes as long as a good part of a round trip. */
 	if (link->wait == NULL)
@@ -105,6 +134,19 @@ hc_link_wait(HcLink *link, int events, TimestampTz deadline)
 		CHECK_FOR_INTERRUPTS();
 	}
 	return true;
+}
+
+void
+hc_link_yield(HcLink *link)
+{
+	instr_time	begun;
+
+	if (link->sleeps > 0)
+		return;
+	INSTR_TIME_SET_CURRENT(begun);
+	sched_yield();
+	if (!is_quick(begun))
+		link->sleeps = N_SLEEPS;
 }
 
 void
@@ -235,6 +277,39 @@ finish_connecting(HcLink *link, const HcUrl *url, TimestampTz deadline)
 	/* hiredis has set TCP_NODELAY. */
 	if (url->path == NULL && redisEnableKeepAlive(link->redis) != REDIS_OK)
 		fail_unreachable(link, link->redis->errstr);
+}
+
+/* Does anything come while it is not worth sleeping? */
+static bool
+look(HcLink *link)
+{
+	struct pollfd socket = {.fd = link->redis->fd,.events = POLLIN};
+	instr_time	begun;
+	bool		found;
+
+	INSTR_TIME_SET_CURRENT(begun);
+	for (;;)
+	{
+		if (InterruptPending)
+			return false;		/* the latch is set, too */
+		found = poll(&socket, 1, 0) > 0;
+		if (found || !is_quick(begun))
+			break;
+		sched_yield();
+	}
+	if (!is_quick(begun))
+		link->sleeps = N_SLEEPS;
+	return found;
+}
+
+static bool
+is_quick(instr_time begun)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	INSTR_TIME_SUBTRACT(now, begun);
+	return INSTR_TIME_GET_MICROSEC(now) < QUICK_US;
 }
 
 /*

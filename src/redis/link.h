@@ -24,6 +24,7 @@ typedef struct HcLink
 	const char *name;			/* the address, without credentials */
 	bool		opening;		/* errors are those of connecting, until whoever
 								 * has opened it says that it can be used */
+	int			sleeps;			/* so many waits sleep without looking first */
 	bool		failed;			/* never to be used again */
 	bool		too_deep;		/* an answer was refused for its nesting */
 } HcLink;
@@ -51,6 +52,12 @@ extern void hc_link_set_functions(HcLink *link,
  * CHECK_FOR_INTERRUPTS() raises.
  */
 extern bool hc_link_wait(HcLink *link, int events, TimestampTz deadline);
+
+/*
+ * To be called when something was sent and its answer is what comes next: the
+ * server may run now, if it waits for this processor.
+ */
+extern void hc_link_yield(HcLink *link);
 
 /* These raise: 08006, or 08001 while it is being opened, ... */
 HC_NORETURN extern void hc_link_fail(HcLink *link, const char *problem);
