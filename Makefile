@@ -14,6 +14,7 @@ DATA = $(wildcard sql/hybrid_cache--*.sql)
 MODULE_big = hybrid_cache
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
 HDRS = $(wildcard src/*.h src/*/*.h)
+LUA = $(sort $(wildcard src/lua/*.lua))
 PG_CPPFLAGS = -Isrc
 SHLIB_LINK = -lhiredis
 
@@ -38,7 +39,7 @@ ISOLATION = $(patsubst test/specs/%.spec,%,$(sort $(wildcard test/specs/*.spec))
 TAP_TESTS = 1
 PROVE_TESTS = $(sort $(wildcard test/t/*.pl))
 
-EXTRA_CLEAN = .built-for
+EXTRA_CLEAN = .built-for src/redis/scripts.inc
 
 # see below
 NO_INSTALLCHECK = 1
@@ -56,6 +57,29 @@ BUILT_FOR = $(shell $(PG_CONFIG) --version) $(CC) $(CPPFLAGS) $(CFLAGS)
 .built-for: FORCE
 	@echo '$(BUILT_FOR)' | cmp -s - $@ || echo '$(BUILT_FOR)' >$@
 
+# The Lua scripts as C strings.  The folder: one can be gone.
+src/redis/scripts.inc: $(LUA) src/lua Makefile
+	@for script in $(LUA); do \
+		echo "{\"$$(basename "$$script" .lua)\","; \
+		sed -e 's/[\\"]/\\&/g' -e 's/.*/"&\\n"/' "$$script"; \
+		echo "},"; \
+	done >$@
+
+src/redis/script.o src/redis/script.bc: src/redis/scripts.inc
+
+# And as they are, for other clients.
+LUA_DIR = $(DESTDIR)$(datadir)/$(datamoduledir)/hybrid_cache
+
+install: install-lua
+install-lua: installdirs
+	$(MKDIR_P) '$(LUA_DIR)'
+	$(INSTALL_DATA) $(LUA) src/lua/README.md '$(LUA_DIR)/'
+
+uninstall: uninstall-lua
+uninstall-lua:
+	rm -f $(addprefix '$(LUA_DIR)'/,$(notdir $(LUA)) README.md)
+	-rmdir '$(LUA_DIR)'
+
 # The tests need a Redis, and a PostgreSQL that preloads the extension.  So the
 # installed extension is tested in a private PostgreSQL of the same
 # installation, next to a private Redis.
@@ -66,4 +90,4 @@ installcheck:
 dist:
 	git archive --format=zip --prefix=hybrid_cache-$(EXTVERSION)/ -o hybrid_cache-$(EXTVERSION).zip HEAD
 
-.PHONY: FORCE installcheck dist
+.PHONY: FORCE install-lua uninstall-lua installcheck dist

@@ -5,11 +5,10 @@
  *
  * With maxmemory reached and nothing to evict, Redis refuses every command of a
  * MULTI, even those that free memory.  Outside it takes removals, but there they
- * could come late, after newer data.  A script does both: it removes only while
- * fence and watermark are what they were when the removal was decided.  As long
- * as they are, the transactions that change these entries are still to be
- * applied, so nothing is removed that would not be written again.  (The script names no flags, so that Redis before 7 runs
- * it as well, and those after do not refuse it for want of memory.)
+ * could come late, after newer data.  A script (src/lua/shed.lua) does both: it
+ * removes only while fence and watermark are what they were when the removal was
+ * decided.  As long as they are, the transactions that change these entries are
+ * still to be applied, so nothing is removed that would not be written again.
  *
  * A feed of its own goes through the WAL up to its end, while the watermark
  * stays.  It leaves out what the keeper captures: that is not newer than Redis,
@@ -22,6 +21,7 @@
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "redis/reply.h"
+#include "redis/script.h"
 #include "settings.h"
 #include "shmem.h"
 #include "utils/memutils.h"
@@ -42,24 +42,11 @@
 /* Removals that are sent before anybody looks at anything else. */
 #define TURN_BYTES		(1024 * 1024)
 
-/*
- * KEYS: fence, watermark, then keys of the command.  ARGV: what fence and
- * watermark must be, the command, then its other arguments.  Returns what the
- * command does, nil if they are not.
- */
-static const char script[] =
-"for i = 1, 2 do\n"
-"  if redis.call('GET', KEYS[i]) ~= ARGV[i] then return false end\n"
-"end\n"
-"local words = {ARGV[3]}\n"
-"for i = 3, #KEYS do words[#words + 1] = KEYS[i] end\n"
-"for i = 4, #ARGV do words[#words + 1] = ARGV[i] end\n"
-"return redis.call(unpack(words))";
-
 /* One script in the making. */
 typedef struct Removal
 {
 	HcBatch    *batch;
+	const HcScript *script;
 	const HcFence *fence;
 	const char *key;			/* of the watermark */
 	const char *text;
@@ -189,7 +176,7 @@ finish_script(Removal *removal)
 		return;
 	hc_wire_append_array(wire, 3 + n_keys + 3 + (members ? removal->n : 0));
 	hc_wire_append_bulk(wire, "EVAL", 4);
-	hc_wire_append_bulk(wire, script, sizeof(script) - 1);
+	hc_wire_append_bulk(wire, removal->script->text, removal->script->len);
 	hc_wire_append_int64(wire, n_keys);
 	append_word(wire, removal->fence->key);
 	append_word(wire, removal->key);
@@ -218,6 +205,9 @@ add_entry(Removal *removal, int index)
 {
 	HcOpKind	kind = hc_op_removal_of(removal->batch->slots[index].kind);
 
+	/* nothing fires before what waits is applied, so that nobody sees it */
+	if (kind == HC_OP_UNTIMER)
+		return;
 	if (kind != removal->kind || removal->n == SCRIPT_ENTRIES)
 		finish_script(removal);
 	removal->kind = kind;
@@ -298,6 +288,7 @@ remove_batch(HcShed *shed, HcConnection *conn, HcFence *fence, const char *key,
 	int			i;
 
 	removal->batch = shed->batch;
+	removal->script = hc_script_get("shed");
 	removal->fence = fence;
 	removal->key = key;
 	removal->text = text;
