@@ -29,6 +29,7 @@ struct HcConnection
 	HcLink		link;
 	bool		cannot_write;	/* only what has come can still be read */
 	bool		refused;		/* hc_connection_refuse() was called */
+	bool		listening;		/* hc_connection_listen() was called */
 	uint64		owed;			/* replies to come */
 	uint64		received;		/* bytes */
 
@@ -49,6 +50,7 @@ static void check_auth(HcConnection *conn, const HcUrl *url,
 static void append_literal(HcConnection *conn, const char *command);
 static void flush(HcConnection *conn);
 static bool parse(HcConnection *conn, redisReply **reply);
+static redisReply *hold(ReplyHolder *holder);
 static void free_reply(void *arg);
 
 HcConnection *
@@ -187,21 +189,42 @@ hc_connection_poll(HcConnection *conn, redisReply **reply)
 	return false;
 }
 
+void
+hc_connection_listen(HcConnection *conn)
+{
+	conn->listening = true;
+}
+
+redisReply *
+hc_connection_next(HcConnection *conn)
+{
+	ReplyHolder *holder = palloc(sizeof(*holder));
+
+	if (!hc_connection_poll(conn, &holder->reply))
+	{
+		pfree(holder);
+		return NULL;
+	}
+	return hold(holder);
+}
+
 redisReply *
 hc_connection_reply(HcConnection *conn, TimestampTz deadline)
 {
 	ReplyHolder *holder = palloc(sizeof(*holder));
 
+	if (hc_connection_wants_write(conn) && !conn->link.failed)
+	{
+		flush(conn);
+		hc_link_yield(&conn->link);
+	}
 	while (!hc_connection_poll(conn, &holder->reply))
 	{
 		if (!hc_connection_wait(conn, deadline))
 			hc_connection_time_out(conn);
 	}
 
-	holder->callback.func = free_reply;
-	holder->callback.arg = holder->reply;
-	MemoryContextRegisterResetCallback(CurrentMemoryContext, &holder->callback);
-	return holder->reply;
+	return hold(holder);
 }
 
 redisReply *
@@ -439,7 +462,7 @@ parse(HcConnection *conn, redisReply **reply)
 	if (result == NULL)
 		return false;
 
-	if (conn->owed == 0)
+	if (conn->owed == 0 && !conn->listening)
 	{
 		conn->link.redis->reader->fn->freeObject(result);
 		conn->link.failed = true;
@@ -448,9 +471,20 @@ parse(HcConnection *conn, redisReply **reply)
 				 errmsg("Redis server \"%s\" answered without being asked",
 						conn->link.name)));
 	}
-	conn->owed--;
+	if (!conn->listening)
+		conn->owed--;
 	*reply = result;
 	return true;
+}
+
+/* The reply is freed with the current memory context. */
+static redisReply *
+hold(ReplyHolder *holder)
+{
+	holder->callback.func = free_reply;
+	holder->callback.arg = holder->reply;
+	MemoryContextRegisterResetCallback(CurrentMemoryContext, &holder->callback);
+	return holder->reply;
 }
 
 static void

@@ -70,6 +70,18 @@ extern bool hc_connection_wants_write(HcConnection *conn);
  */
 extern redisReply *hc_connection_reply(HcConnection *conn, TimestampTz deadline);
 
+/*
+ * From now on the server sends what nobody asks for: replies are not counted, and
+ * the connection can only be closed in the end.
+ */
+extern void hc_connection_listen(HcConnection *conn);
+
+/*
+ * The same as poll(), for a reply that is freed when the current memory context is
+ * reset or deleted; NULL: none is complete yet.
+ */
+extern redisReply *hc_connection_next(HcConnection *conn);
+
 /* append + reply + hc_reply_check(): one command, one round trip. */
 extern redisReply *hc_connection_command(HcConnection *conn, TimestampTz deadline,
 										 int argc, const char *const *argv,

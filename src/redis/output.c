@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "redis/output.h"
+#include "utils/builtins.h"
 #include "utils/memutils.h"
 
 /* The longest "*123\r\n", with room to spare. */
@@ -113,8 +114,11 @@ static void
 append_header(HcOutput *output, char type, size_t number)
 {
 	char		header[MAX_HEADER];
+	int			len = 0;
 
-	hc_output_append(output, header,
-					 snprintf(header, sizeof(header), "%c%zu\r\n", type,
-							  number));
+	header[len++] = type;
+	len += pg_ulltoa_n(number, header + len);
+	header[len++] = '\r';
+	header[len++] = '\n';
+	hc_output_append(output, header, len);
 }

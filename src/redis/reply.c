@@ -72,6 +72,9 @@ static const ErrorText error_texts[] = {
 /* EXEC repeats the reason for which it discards a transaction. */
 static const char discarded[] = "EXECABORT Transaction discarded because of: ";
 
+/* So does a script, of one of its commands. */
+static const char in_script[] = "ERR Error running script ";
+
 /*
  * How errors begin that say that this one command can never succeed, whatever
  * the state of the server.  What is not known to be so is not listed: an op that
@@ -89,7 +92,6 @@ static const char *const hopeless_texts[] = {
 };
 
 static const ErrorText *find_text(const char *message);
-static const char *reason(const char *message);
 static bool has_prefix(const char *message, const char *prefix);
 static void unexpected(const redisReply *reply, const char *wanted);
 static const char *type_name(const redisReply *reply);
@@ -97,7 +99,7 @@ static const char *type_name(const redisReply *reply);
 HcErrorClass
 hc_reply_classify(const char *message)
 {
-	message = reason(message);
+	message = hc_reply_reason(message);
 	if (hc_reply_sqlstate(message) == ERRCODE_INVALID_PASSWORD)
 		return HC_ERROR_AUTH;
 	if (has_prefix(message, "WRONGTYPE "))
@@ -109,11 +111,12 @@ hc_reply_classify(const char *message)
 	/*
 	 * A missing right to a key is that entry's misfortune: "access one of the
 	 * keys", since 7.2 "access a key", "touch the specified keys" where the
-	 * rights changed before EXEC.  A missing right to a command concerns them
-	 * all, and waits for an administrator.
+	 * rights changed before EXEC.  So is one to a channel.  A missing right to a
+	 * command concerns them all, and waits for an administrator.
 	 */
 	if (has_prefix(message, "NOPERM "))
-		return strstr(message, " key") != NULL ? HC_ERROR_OP : HC_ERROR_RETRY;
+		return strstr(message, " key") != NULL ||
+			strstr(message, " channel") != NULL ? HC_ERROR_OP : HC_ERROR_RETRY;
 
 	for (int i = 0; i < (int) lengthof(hopeless_texts); i++)
 		if (has_prefix(message, hopeless_texts[i]))
@@ -239,18 +242,39 @@ hc_reply_double(const redisReply *reply)
 static const ErrorText *
 find_text(const char *message)
 {
-	message = reason(message);
+	message = hc_reply_reason(message);
 	for (int i = 0; i < (int) lengthof(error_texts); i++)
 		if (has_prefix(message, error_texts[i].prefix))
 			return &error_texts[i];
 	return NULL;
 }
 
-/* What the error is about, without EXEC's words around it. */
+/*
+ * Before 7, the error of a command in a script comes as "ERR Error running script
+ * (call to f_...): @user_script:12: @user_script: 12: -OOM ...".
+ */
 static const char *
-reason(const char *message)
+reason_in_script(const char *message)
 {
-	return has_prefix(message, discarded) ? message + strlen(discarded) : message;
+	static const char place[] = "@user_script:";
+	const char *found = message;
+
+	while ((found = strstr(found, place)) != NULL)
+	{
+		found += strlen(place);
+		found += strspn(found, " 0123456789");
+		if (strncmp(found, ": ", 2) == 0)
+			message = found + 2;
+	}
+	return message[0] == '-' ? message + 1 : message;
+}
+
+const char *
+hc_reply_reason(const char *message)
+{
+	if (has_prefix(message, discarded))
+		message += strlen(discarded);
+	return has_prefix(message, in_script) ? reason_in_script(message) : message;
 }
 
 static bool

@@ -18,6 +18,9 @@ typedef enum HcErrorClass
 	HC_ERROR_RETRY				/* anything else: wait and try again */
 } HcErrorClass;
 
+/* An error's text from its own code on: EXEC and scripts put words before it. */
+extern const char *hc_reply_reason(const char *message);
+
 extern HcErrorClass hc_reply_classify(const char *message);
 
 /* The SQLSTATE of an error reply's text (ERRCODE_*). */
