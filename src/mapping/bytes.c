@@ -8,6 +8,7 @@
 #include "compat.h"
 #include "mapping/bytes.h"
 #include "mb/pg_wchar.h"
+#include "redis/arguments.h"
 #include "utils/builtins.h"
 
 text *
@@ -41,21 +42,9 @@ hc_bytes_text(HcBytes bytes)
 HcBytes
 hc_bytes_encode(const text *value)
 {
-	HcBytes		bytes;
-	int			len = (int) VARSIZE_ANY_EXHDR(value);
+	HcBytes		bytes = {NULL, VARSIZE_ANY_EXHDR(value)};
 
-	bytes.data = VARDATA_ANY(value);
-	bytes.len = len;
-	if (GetDatabaseEncoding() != PG_SQL_ASCII)
-	{
-		char	   *converted = pg_server_to_any(bytes.data, len, PG_UTF8);
-
-		if (converted != bytes.data)
-		{
-			bytes.data = converted;
-			bytes.len = strlen(converted);
-		}
-	}
+	bytes.data = hc_arguments_encode(VARDATA_ANY(value), &bytes.len);
 	return bytes;
 }
 

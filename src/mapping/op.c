@@ -16,9 +16,13 @@
 #define FLAG_EXPIRES	0x02	/* expires_at follows */
 #define FLAG_STORAGE	0x04	/* the version has a storage */
 #define FLAG_REPLACES	0x08	/* the version replaces another one */
-#define FLAG_ARRIVED	0x10	/* a removal that is none; has a version */
+#define FLAG_ARRIVED	0x10	/* an op that only tells of a version */
+#define FLAG_MAXLEN		0x20	/* maxlen follows */
+#define FLAG_LSN		0x40	/* lsn_at follows */
+#define FLAG_KEPT		0x80	/* TIMER: it is kept */
 #define FLAGS_KNOWN \
-	(FLAG_VERSION | FLAG_EXPIRES | FLAG_STORAGE | FLAG_REPLACES | FLAG_ARRIVED)
+	(FLAG_VERSION | FLAG_EXPIRES | FLAG_STORAGE | FLAG_REPLACES | \
+	 FLAG_ARRIVED | FLAG_MAXLEN | FLAG_LSN | FLAG_KEPT)
 
 /* What an op of each kind carries besides its key. */
 typedef struct HcOpShape
@@ -27,7 +31,7 @@ typedef struct HcOpShape
 	bool		has_value;
 	int			n_numbers;
 	bool		can_expire;
-	HcOpKind	removal;
+	HcOpKind	removal;		/* 0: an event */
 } HcOpShape;
 
 static const HcOpShape shapes[HC_OP_KIND_LAST + 1] = {
@@ -41,12 +45,32 @@ static const HcOpShape shapes[HC_OP_KIND_LAST + 1] = {
 	[HC_OP_ZREM] = {true, false, 0, false, HC_OP_ZREM},
 	[HC_OP_SADD] = {true, false, 0, false, HC_OP_SREM},
 	[HC_OP_SREM] = {true, false, 0, false, HC_OP_SREM},
+	[HC_OP_XADD] = {false, true, 0, false, 0},
+	[HC_OP_PUBLISH] = {false, true, 0, false, 0},
+	[HC_OP_RPUSH] = {false, true, 0, false, 0},
+	[HC_OP_LPUSH] = {false, true, 0, false, 0},
+	[HC_OP_COMMAND] = {false, true, 0, false, 0},
+	[HC_OP_TIMER] = {true, false, 1, false, HC_OP_UNTIMER},
+	[HC_OP_UNTIMER] = {true, false, 0, false, HC_OP_UNTIMER},
 };
+
+bool
+hc_op_is_event(HcOpKind kind)
+{
+	return shapes[kind].removal == 0;
+}
 
 bool
 hc_op_has_member(HcOpKind kind)
 {
 	return shapes[kind].has_member;
+}
+
+bool
+hc_op_is_own_key(HcBytes key)
+{
+	return key.len >= strlen(HC_OWN_KEYS) &&
+		memcmp(key.data, HC_OWN_KEYS, strlen(HC_OWN_KEYS)) == 0;
 }
 
 bool
@@ -171,6 +195,26 @@ hc_op_hash_next(HcBytes *rest, HcBytes *field, HcBytes *value)
 	return true;
 }
 
+bool
+hc_op_word_next(HcBytes *rest, HcBytes *word)
+{
+	const char *cursor = rest->data;
+	const char *end = rest->data + rest->len;
+
+	if (rest->len == 0 || !get_bytes(&cursor, end, word))
+		return false;
+	rest->data = cursor;
+	rest->len = end - cursor;
+	return true;
+}
+
+/* Has an op of this kind a place for the commit position? */
+static bool
+can_have_lsn(HcOpKind kind)
+{
+	return hc_op_is_event(kind) && kind != HC_OP_COMMAND;
+}
+
 void
 hc_op_encode(StringInfo buf, const HcOp *op)
 {
@@ -187,6 +231,12 @@ hc_op_encode(StringInfo buf, const HcOp *op)
 		flags |= FLAG_EXPIRES;
 	if (op->arrived)
 		flags |= FLAG_ARRIVED;
+	if (op->kind == HC_OP_XADD && op->maxlen > 0)
+		flags |= FLAG_MAXLEN;
+	if (can_have_lsn(op->kind) && op->lsn_at != HC_OP_NO_LSN)
+		flags |= FLAG_LSN;
+	if (op->kept)
+		flags |= FLAG_KEPT;
 
 	appendStringInfoCharMacro(buf, (char) op->kind);
 	appendStringInfoCharMacro(buf, (char) flags);
@@ -204,6 +254,10 @@ hc_op_encode(StringInfo buf, const HcOp *op)
 	if (flags & FLAG_EXPIRES)
 		appendBinaryStringInfo(buf, (const char *) &op->expires_at,
 							   sizeof(op->expires_at));
+	if (flags & FLAG_MAXLEN)
+		hc_varint_append(buf, (uint64) op->maxlen);
+	if (flags & FLAG_LSN)
+		hc_varint_append(buf, (uint64) op->lsn_at);
 	append_bytes(buf, op->key.data, op->key.len);
 	if (shape->has_member)
 		append_bytes(buf, op->member.data, op->member.len);
@@ -215,18 +269,71 @@ hc_op_encode(StringInfo buf, const HcOp *op)
 		append_bytes(buf, op->value.data, op->value.len);
 }
 
-/* Is the value of a HASH op whole pairs to its end? */
-static bool
-hash_is_sound(HcBytes value)
+/* The pairs of a value; -1 if they are not whole to its end. */
+static int64
+count_pairs(HcBytes value)
 {
 	HcBytes		field;
 	HcBytes		content;
+	int64		n = 0;
 
-	while (value.len > 0)
+	for (; value.len > 0; n++)
 	{
 		if (!hc_op_hash_next(&value, &field, &content))
-			return false;
+			return -1;
 	}
+	return n;
+}
+
+/* Is it one or more words to its end? */
+static bool
+words_are_sound(HcBytes value)
+{
+	HcBytes		word;
+
+	do
+	{
+		if (!hc_op_word_next(&value, &word))
+			return false;
+	} while (value.len > 0);
+	return true;
+}
+
+/* Is the value what an op of its kind has? */
+static bool
+value_is_sound(const HcOp *op)
+{
+	switch (op->kind)
+	{
+		case HC_OP_HASH:
+			return count_pairs(op->value) >= 0;
+		case HC_OP_XADD:
+			{
+				int64		n = count_pairs(op->value);
+
+				return n > 0 && op->lsn_at < n;
+			}
+		case HC_OP_PUBLISH:
+		case HC_OP_RPUSH:
+		case HC_OP_LPUSH:
+			return op->lsn_at == HC_OP_NO_LSN ||
+				(uint64) op->lsn_at <= op->value.len;
+		case HC_OP_COMMAND:
+			return words_are_sound(op->value);
+		default:
+			return true;
+	}
+}
+
+/* A number that is not negative. */
+static bool
+get_int64(const char **cursor, const char *end, int64 *value)
+{
+	uint64		read;
+
+	if (!hc_varint_get(cursor, end, &read) || read > PG_INT64_MAX)
+		return false;
+	*value = (int64) read;
 	return true;
 }
 
@@ -243,6 +350,7 @@ hc_op_decode(const char **cursor, const char *end, HcOp *op)
 	if (kind < HC_OP_SET || kind > HC_OP_KIND_LAST || (flags & ~FLAGS_KNOWN))
 		return false;
 	op->kind = (HcOpKind) kind;
+	op->lsn_at = HC_OP_NO_LSN;
 	shape = &shapes[kind];
 
 	if (flags & FLAG_VERSION)
@@ -273,14 +381,32 @@ hc_op_decode(const char **cursor, const char *end, HcOp *op)
 	}
 	if (flags & FLAG_ARRIVED)
 	{
-		if (!(flags & FLAG_VERSION) || !hc_op_is_removal(op->kind))
+		if (!(flags & FLAG_VERSION) ||
+			(!hc_op_is_removal(op->kind) && op->kind != HC_OP_TIMER))
 			return false;
 		op->arrived = true;
+	}
+	if (flags & FLAG_KEPT)
+	{
+		if (op->kind != HC_OP_TIMER)
+			return false;
+		op->kept = true;
 	}
 	if (flags & FLAG_EXPIRES)
 	{
 		if (!shape->can_expire ||
 			!get_fixed(cursor, end, &op->expires_at, sizeof(op->expires_at)))
+			return false;
+	}
+	if (flags & FLAG_MAXLEN)
+	{
+		if (op->kind != HC_OP_XADD ||
+			!get_int64(cursor, end, &op->maxlen) || op->maxlen == 0)
+			return false;
+	}
+	if (flags & FLAG_LSN)
+	{
+		if (!can_have_lsn(op->kind) || !get_int64(cursor, end, &op->lsn_at))
 			return false;
 	}
 	if (!get_bytes(cursor, end, &op->key))
@@ -293,7 +419,5 @@ hc_op_decode(const char **cursor, const char *end, HcOp *op)
 		return false;
 	if (shape->has_value && !get_bytes(cursor, end, &op->value))
 		return false;
-	if (op->kind == HC_OP_HASH && !hash_is_sound(op->value))
-		return false;
-	return true;
+	return value_is_sound(op);
 }

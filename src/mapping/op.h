@@ -1,6 +1,6 @@
 /*
  * op.h
- *	  An op: one change of one entry in Redis, complete in itself.
+ *	  An op: one change of one entry in Redis, or one event; complete in itself.
  *
  * Capture encodes ops into change records, the sync worker decodes them and
  * applies them.  Keys, members and values are UTF-8 (or the raw bytes of a
@@ -24,10 +24,24 @@ typedef enum HcOpKind
 	HC_OP_ZADD = 7,				/* ZADD key x member */
 	HC_OP_ZREM = 8,				/* ZREM key member (geo and zset) */
 	HC_OP_SADD = 9,				/* SADD key member */
-	HC_OP_SREM = 10				/* SREM key member */
+	HC_OP_SREM = 10,			/* SREM key member */
+
+	/* events, see hc_op_is_event() */
+	HC_OP_XADD = 11,			/* XADD key [MAXLEN ~ maxlen] * pairs */
+	HC_OP_PUBLISH = 12,			/* PUBLISH key value */
+	HC_OP_RPUSH = 13,			/* RPUSH key value */
+	HC_OP_LPUSH = 14,			/* LPUSH key value */
+	HC_OP_COMMAND = 15,			/* any command; key: what it is about, or empty */
+
+	/* state again: a pending event of the stream key, see timer.h */
+	HC_OP_TIMER = 16,			/* member is due at x, ms since 1970 */
+	HC_OP_UNTIMER = 17			/* member is not due */
 } HcOpKind;
 
-#define HC_OP_KIND_LAST	HC_OP_SREM
+#define HC_OP_KIND_LAST	HC_OP_UNTIMER
+
+/* The value of HcOp.lsn_at that stands for nowhere. */
+#define HC_OP_NO_LSN	(-1)
 
 typedef struct HcBytes
 {
@@ -66,24 +80,61 @@ typedef struct HcOp
 {
 	HcOpKind	kind;
 	HcVersion	version;
-	bool		arrived;		/* removal: it is none, see HcVersion */
+	bool		arrived;		/* removal: it is none, see HcVersion; TIMER: see
+								 * below */
+	bool		kept;			/* TIMER: see below */
 	ItemPointerData replaces;	/* set: the version of the row that had the same
 								 * entry before; or invalid */
 	HcBytes		key;
 	HcBytes		member;			/* empty unless hc_op_has_member() */
-	HcBytes		value;			/* SET, HSET: the value; HASH: see below */
-	double		x;				/* longitude or score */
+	HcBytes		value;			/* SET, HSET, PUBLISH, RPUSH, LPUSH: the value;
+								 * HASH, XADD, COMMAND: see below */
+	double		x;				/* longitude, score or time */
 	double		y;				/* latitude */
 	int64		expires_at;		/* SET, HASH: ms since 1970, 0 = never */
+	int64		maxlen;			/* XADD: about how long the stream may be, 0 =
+								 * no limit */
+	int64		lsn_at;			/* events but COMMAND: where the commit position
+								 * goes, see below, or HC_OP_NO_LSN */
 } HcOp;
+
+/*
+ * A timer that has fired is gone, and must not come back because its row is
+ * changed in other columns.  Such a change adds nothing, but for one of a version
+ * that its own transaction has made: what becomes of the row then comes from that
+ * version, which may not have been captured.  That TIMER is kept: it says at which
+ * time the member is due if it still is, or if another TIMER of the transaction
+ * has said that it is.  Where that one was not captured, since the version had
+ * been replaced, a TIMER that has arrived comes instead, which says no more than
+ * that.
+ */
+
+/*
+ * An event happens; it says nothing about what an entry is.  So it belongs to no
+ * entry and no row version, nothing replaces it or takes it back but the rollback
+ * of a (sub)transaction, and to apply it twice is an error.  Its version has the
+ * table that it comes from, if any, for messages.
+ *
+ * The position of a commit is not known when its events are captured.  The sync
+ * worker writes it as %X/%X: with XADD as the value of the pair with the number
+ * lsn_at (from 0), instead of what is there; with PUBLISH, RPUSH and LPUSH in
+ * front of the byte lsn_at of the value.
+ */
+extern bool hc_op_is_event(HcOpKind kind);
 
 /*
  * The value of HC_OP_HASH is a sequence of (field, value) pairs, each a length
  * (varint) and its bytes.  These two write and read it.  An empty sequence
- * means that there is no such key.
+ * means that there is no such key.  HC_OP_XADD has one or more such pairs.
  */
 extern void hc_op_hash_append(StringInfo buf, const char *data, size_t len);
 extern bool hc_op_hash_next(HcBytes *rest, HcBytes *field, HcBytes *value);
+
+/*
+ * The value of HC_OP_COMMAND is its words, one or more, written by
+ * hc_op_hash_append() as well.  false at the end or if damaged.
+ */
+extern bool hc_op_word_next(HcBytes *rest, HcBytes *word);
 
 extern bool hc_op_has_member(HcOpKind kind);
 extern bool hc_op_is_removal(HcOpKind kind);
@@ -96,6 +147,14 @@ extern bool hc_op_ends(const HcVersion *ended, const HcVersion *owner);
 
 /* The version that a set replaces; false if there is none. */
 extern bool hc_op_replaced(const HcOp *op, HcVersion *version);
+
+/*
+ * Keys that begin with this are the extension's own, so no row has one: whoever may
+ * write rows would write into holds, locks and the worker's own records.
+ */
+#define HC_OWN_KEYS		"hybrid_cache:"
+
+extern bool hc_op_is_own_key(HcBytes key);
 
 /* Appends the op's encoding.  Allocates in buf's context only. */
 extern void hc_op_encode(StringInfo buf, const HcOp *op);
