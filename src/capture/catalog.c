@@ -36,7 +36,8 @@ static const struct
 }			functions[] =
 {
 	{"hybrid_cache_write_through", HC_FUNCTION_WRITE_THROUGH},
-	{"hybrid_cache_invalidate", HC_FUNCTION_INVALIDATE}
+	{"hybrid_cache_invalidate", HC_FUNCTION_INVALIDATE},
+	{"hybrid_cache_emit", HC_FUNCTION_EMIT}
 };
 
 /* Is the function one of our trigger functions? */
@@ -309,6 +310,12 @@ hc_catalog_is_row(const HcTrigger *trigger)
 }
 
 bool
+hc_catalog_is_event(const HcTrigger *trigger)
+{
+	return trigger->function == HC_FUNCTION_EMIT;
+}
+
+bool
 hc_catalog_is_truncate(const HcTrigger *trigger)
 {
 	return !TRIGGER_FOR_ROW(trigger->type) && TRIGGER_FOR_TRUNCATE(trigger->type);
@@ -373,7 +380,11 @@ hc_catalog_whole_row(const HcTrigger *trigger)
 {
 	const char *kind = hc_catalog_kind(trigger);
 
-	return (strcmp(kind, hc_kind_name(HC_KIND_JSON)) == 0 ||
+	if (hc_catalog_is_event(trigger) &&
+		hc_catalog_option(trigger, HC_OPTION_VALUE) != NULL)
+		return false;
+	return (hc_catalog_is_event(trigger) ||
+			strcmp(kind, hc_kind_name(HC_KIND_JSON)) == 0 ||
 			strcmp(kind, hc_kind_name(HC_KIND_HASH)) == 0) &&
 		hc_catalog_option(trigger, HC_OPTION_COLUMNS) == NULL;
 }

@@ -12,7 +12,7 @@
 /*
  * A trigger that calls a trigger function of this extension.  A mapping is a
  * row trigger without a parent (its root); its clones on partitions and its
- * TRUNCATE triggers only help it.
+ * TRUNCATE triggers only help it.  Mappings of events have no TRUNCATE trigger.
  */
 typedef struct HcTrigger
 {
@@ -69,6 +69,9 @@ extern const HcTrigger *hc_catalog_mapping(const HcTrigger *trigger);
 
 extern bool hc_catalog_is_row(const HcTrigger *trigger);
 extern bool hc_catalog_is_truncate(const HcTrigger *trigger);
+
+/* Has the mapping events, and no entries that could be compared with the table? */
+extern bool hc_catalog_is_event(const HcTrigger *trigger);
 
 /* Do they call the same function with the same arguments? */
 extern bool hc_catalog_same_definition(const HcTrigger *a, const HcTrigger *b);

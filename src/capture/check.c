@@ -103,9 +103,39 @@ refuse_shape(const HcTrigger *trigger, const char *detail, const char *hint)
 			 errhint("%s", hint)));
 }
 
+/* Events come from any changes that their trigger sees. */
+static void
+check_event_shape(const HcTrigger *trigger)
+{
+	const char *operations = hc_catalog_option(trigger, HC_OPTION_OPERATIONS);
+	HcOptions	options;
+
+	if (!TRIGGER_FOR_ROW(trigger->type) || !TRIGGER_FOR_AFTER(trigger->type))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
+				 errmsg("trigger \"%s\" cannot emit events", trigger->name),
+				 errdetail("An event is about a change of a row that has been made."),
+				 errhint("Create the trigger AFTER INSERT OR UPDATE OR DELETE, or some of these, FOR EACH ROW.")));
+	if (operations == NULL)
+		return;
+	hc_options_parse(trigger->function, trigger->nargs, trigger->args, &options);
+	if ((options.operations & ~trigger->type) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
+				 errmsg("trigger \"%s\" does not fire for all operations that it is to emit",
+						trigger->name),
+				 errdetail("The option \"operations\" is \"%s\".", operations),
+				 errhint("Create the trigger AFTER INSERT OR UPDATE OR DELETE, or leave the option out.")));
+}
+
 void
 hc_check_shape(const HcTrigger *trigger)
 {
+	if (hc_catalog_is_event(trigger))
+	{
+		check_event_shape(trigger);
+		return;
+	}
 	if (trigger->has_when)
 		refuse_shape(trigger, "It has a WHEN condition.",
 					 "Use the option filter=, which also removes the entry of a row that leaves it.");
@@ -135,7 +165,7 @@ add_nodes(List *nodes, List *expressions)
 		HcExpression *expression = lfirst(lc);
 
 		if (expression != NULL && expression->node != NULL)
-			nodes = lappend(nodes, expression->node);
+			nodes = lappend(nodes, hc_change_to_relation(expression->node));
 	}
 	return nodes;
 }
@@ -185,7 +215,7 @@ hc_check_definition(const HcTrigger *trigger)
 	table_close(rel, NoLock);
 }
 
-/* Redis's name of the type that keys of this kind have. */
+/* The type that keys of this kind have, see HcClaim. */
 static const char *
 redis_type(const char *kind)
 {
@@ -201,7 +231,10 @@ redis_type(const char *kind)
 		{HC_KIND_FIELD, "hash"},
 		{HC_KIND_GEO, "zset"},
 		{HC_KIND_ZSET, "zset"},
-		{HC_KIND_SET, "set"}
+		{HC_KIND_SET, "set"},
+		{HC_KIND_TIMER, HC_TYPE_TIMER},
+		{HC_KIND_STREAM, "stream"},
+		{HC_KIND_LIST, "list"}
 	};
 	size_t		i;
 
@@ -221,6 +254,7 @@ hc_check_claim(HcClaim *claim, const char *kind, const char *key,
 	const char *hint;
 
 	claim->type = redis_type(kind);
+	claim->event = hc_kind_function(kind) == HC_FUNCTION_EMIT;
 	claim->member = NULL;
 	if (key == NULL)
 		return false;
@@ -244,11 +278,24 @@ hc_check_trigger_claim(HcClaim *claim, const HcTrigger *trigger)
 						  hc_catalog_option(trigger, HC_OPTION_KEY), member);
 }
 
+/* Do both add to the same kind of thing?  So do timers, to streams. */
+static bool
+adds_alike(const HcClaim *a, const HcClaim *b)
+{
+	return a->event && b->type != NULL &&
+		((b->event && strcmp(a->type, b->type) == 0) ||
+		 (strcmp(b->type, HC_TYPE_TIMER) == 0 && strcmp(a->type, "stream") == 0));
+}
+
 bool
 hc_check_overlap(const HcClaim *a, const HcClaim *b)
 {
 	/* those that only unlink a key claim nothing against each other */
 	if (a->type == NULL && b->type == NULL)
+		return false;
+
+	/* any number of mappings can add to one stream or list */
+	if (adds_alike(a, b) || adds_alike(b, a))
 		return false;
 	if (!hc_template_same(a->key, b->key))
 		return false;
@@ -301,7 +348,9 @@ hc_check_conflicts(const HcTrigger *trigger)
 						   hc_catalog_option(other, HC_OPTION_KEY)),
 				 claim.member != NULL && other_claim.member != NULL &&
 				 strcmp(claim.type, other_claim.type) == 0
-				 ? errhint("Choose another key, or members that begin or end with different literal text.")
+				 ? errhint("Choose another key, or members that begin or end with different literal text.") :
+				 claim.event || other_claim.event
+				 ? errhint("Choose another key; only mappings of the same kind of event share one.")
 				 : errhint("Choose another key; an entry belongs to one row of one mapping.")));
 	}
 }

@@ -22,7 +22,8 @@ extern HcTrigger *hc_check_mapping(Oid relid, const char *name, const char *hint
 
 /*
  * Is the trigger a row trigger that sees every change, or the TRUNCATE trigger
- * beside one?  Raises 42P17.
+ * beside one?  For events: is it any row trigger AFTER the changes that have
+ * events?  Raises 42P17.
  */
 extern void hc_check_shape(const HcTrigger *trigger);
 
@@ -43,12 +44,19 @@ extern void hc_check_conflicts(const HcTrigger *trigger);
 /* The lock that hc_check_conflicts() takes, until the end of the transaction. */
 extern void hc_check_lock(void);
 
+/*
+ * Instead of a type of Redis: a mapping of timers has entries beside the key, and
+ * the stream at the key is not its own.
+ */
+#define HC_TYPE_TIMER	"timer"
+
 /* What a mapping takes up in Redis. */
 typedef struct HcClaim
 {
 	const char *type;			/* Redis's name of the key's type; NULL: any */
 	HcTemplate *key;
 	HcTemplate *member;			/* NULL: the whole key */
+	bool		event;			/* it adds to what is there */
 } HcClaim;
 
 /*

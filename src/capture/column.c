@@ -112,8 +112,9 @@ hc_column_computed(Oid relid, AttrNumber attnum)
 		bool		known = false;
 		ListCell   *reason;
 
-		if (!hc_catalog_whole_row(trigger) &&
-			!hc_naming_has_column(trigger, relid, attnum))
+		if (hc_catalog_is_event(trigger) ||
+			(!hc_catalog_whole_row(trigger) &&
+			 !hc_naming_has_column(trigger, relid, attnum)))
 			continue;
 		/* a new column has a default too */
 		foreach(reason, hc_owed_reasons(hc_catalog_root(trigger)))
@@ -143,7 +144,8 @@ owe_change(List *mappings, Oid relid, const char *column, const char *what)
 	{
 		HcTrigger  *trigger = lfirst(lc);
 
-		if (hc_catalog_whole_row(trigger) && hc_catalog_has_rows(relid))
+		if (!hc_catalog_is_event(trigger) && hc_catalog_whole_row(trigger) &&
+			hc_catalog_has_rows(relid))
 			hc_owed_mark(hc_catalog_root(trigger),
 						 psprintf("column \"%s\" %s", column, what));
 	}

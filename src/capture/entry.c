@@ -15,6 +15,22 @@
 /* How much of a key a message shows. */
 #define SHOWN_KEY	100
 
+void
+hc_entry_warn_oversize(const HcOp *op)
+{
+	char	   *key = pnstrdup(op->key.data, Min(op->key.len, SHOWN_KEY));
+
+	hc_shmem_count(HC_COUNT_OVERSIZE, 1);
+	ereport(WARNING,
+			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+			 errmsg("the value for Redis key \"%s\" is too long",
+					pg_any_to_server(key, strlen(key), PG_UTF8)),
+			 hc_op_is_event(op->kind)
+			 ? errdetail("A Redis string holds at most 512 MB. The event is not sent; the change of the row goes on.")
+			 : errdetail("A Redis string holds at most 512 MB. The entry is removed; the change of the row goes on.")));
+	pfree(key);
+}
+
 HcRendered
 hc_entry_render(HcRenderer *renderer, TupleTableSlot *slot, HcOp *op)
 {
@@ -24,17 +40,7 @@ hc_entry_render(HcRenderer *renderer, TupleTableSlot *slot, HcOp *op)
 	if (rendered == HC_RENDERED_OUT_OF_RANGE)
 		hc_shmem_count(HC_COUNT_OUT_OF_RANGE, 1);
 	else if (rendered == HC_RENDERED_OVERSIZE)
-	{
-		char	   *key = pnstrdup(op->key.data, Min(op->key.len, SHOWN_KEY));
-
-		hc_shmem_count(HC_COUNT_OVERSIZE, 1);
-		ereport(WARNING,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("the value for Redis key \"%s\" is too long",
-						pg_any_to_server(key, strlen(key), PG_UTF8)),
-				 errdetail("A Redis string holds at most 512 MB. The entry is removed; the change of the row goes on.")));
-		pfree(key);
-	}
+		hc_entry_warn_oversize(op);
 	return rendered;
 }
 

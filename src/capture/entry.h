@@ -15,6 +15,9 @@
 extern HcRendered hc_entry_render(HcRenderer *renderer, TupleTableSlot *slot,
 								  HcOp *op);
 
+/* Counts and warns of a value or event that is too long for Redis. */
+extern void hc_entry_warn_oversize(const HcOp *op);
+
 /* The version of a row of this table: it is tid of its present storage. */
 extern HcVersion hc_entry_version(Relation rel, ItemPointer tid);
 

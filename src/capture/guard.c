@@ -44,7 +44,9 @@ static object_access_hook_type next_hook = NULL;
 static void
 owe(const HcTrigger *trigger, const char *reason)
 {
-	hc_owed_mark(hc_catalog_root(trigger), reason);
+	/* events that were missed are not made up for */
+	if (!hc_catalog_is_event(trigger))
+		hc_owed_mark(hc_catalog_root(trigger), reason);
 }
 
 /* Is a row without an entry a fault, which reconcile would repair? */
@@ -141,10 +143,12 @@ mapping_created(const HcTrigger *trigger, const HcTrigger *old)
 	{
 		if (!same_place(old, trigger))
 			abandon(old);
+		if (hc_catalog_is_event(trigger))
+			hc_owed_clear(trigger->oid);
 		if (!hc_catalog_same_definition(old, trigger))
-			hc_owed_mark(trigger->oid, "definition changed");
+			owe(trigger, "definition changed");
 		if (!fires(old->enabled))
-			hc_owed_mark(trigger->oid, "was disabled");
+			owe(trigger, "was disabled");
 	}
 	hc_companion_row_created(trigger);
 }

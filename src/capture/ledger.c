@@ -46,9 +46,6 @@
 #define Anum_owed_started		4
 #define Natts_owed				4
 
-/* The transaction has added something: the keeper is to know when it commits. */
-static bool owing = false;
-
 Oid
 hc_ledger_oid(const char *name)
 {
@@ -141,7 +138,7 @@ owed_insert(Relation owed, Oid mapping, const char *reason)
 	CatalogTupleInsert(owed, tuple);
 	heap_freetuple(tuple);
 	CacheInvalidateRelcache(owed);
-	owing = true;
+	hc_ledger_call();
 }
 
 void
@@ -164,7 +161,12 @@ hc_owed_all(const char *reason)
 	if (owed == NULL)
 		return;
 	foreach(lc, hc_catalog_database())
-		owed_insert(owed, ((HcTrigger *) lfirst(lc))->oid, reason);
+	{
+		const HcTrigger *trigger = lfirst(lc);
+
+		if (!hc_catalog_is_event(trigger))
+			owed_insert(owed, trigger->oid, reason);
+	}
 	table_close(owed, NoLock);
 }
 
@@ -444,32 +446,6 @@ hc_owed_reasons(Oid mapping)
 void
 hc_ledger_call(void)
 {
-	owing = true;
-}
-
-static void
-end_of_transaction(XactEvent event, void *arg)
-{
-	if (!owing)
-		return;
-	switch (event)
-	{
-		case XACT_EVENT_COMMIT:
-			owing = false;
-			if (hc_repair)
-				hc_shmem_owe();
-			break;
-		case XACT_EVENT_ABORT:
-		case XACT_EVENT_PREPARE:
-			owing = false;
-			break;
-		default:
-			break;
-	}
-}
-
-void
-hc_ledger_init(void)
-{
-	RegisterXactCallback(end_of_transaction, NULL);
+	if (hc_repair)
+		hc_role_call_at_commit(HC_ROLE_KEEPER);
 }

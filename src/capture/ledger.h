@@ -100,7 +100,4 @@ extern bool hc_owed_is_taken(Oid mapping);
  */
 extern List *hc_owed_reasons(Oid mapping);
 
-/* Registers the transaction callback; called once, from _PG_init. */
-extern void hc_ledger_init(void);
-
 #endif							/* HC_LEDGER_H */

@@ -310,6 +310,7 @@ hc_leftover_heir(const HcLeftover *leftover)
 		HcClaim		other;
 
 		if (hc_check_trigger_claim(&other, lfirst(lc)) && other.type != NULL &&
+			!other.event &&
 			hc_check_overlap(&claim, &other))
 			return lfirst(lc);
 	}

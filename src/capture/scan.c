@@ -39,6 +39,10 @@ hc_capture_rows(Relation rel, HcRenderer *renderer, bool remove)
 		HcVersion	version = hc_entry_version(rel, &slot->tts_tid);
 
 		CHECK_FOR_INTERRUPTS();
+
+		/* an invalidation belongs to no version of the row: it always counts */
+		if (hc_render_kind(renderer) == HC_KIND_INVALIDATE)
+			version.relation = InvalidOid;
 		if (remove ? hc_entry_remove(renderer, slot, version)
 			: hc_entry_set(renderer, slot, version, true))
 			n++;

@@ -84,7 +84,7 @@ hc_shape_others(Oid mapping)
 		const HcTrigger *trigger = lfirst(lc);
 		HcShape    *shape = palloc(sizeof(HcShape));
 
-		if (trigger->oid != mapping &&
+		if (trigger->oid != mapping && !hc_catalog_is_event(trigger) &&
 			hc_shape_of_trigger(shape, trigger) && shape->type != NULL)
 			shapes = lappend(shapes, shape);
 	}
@@ -123,7 +123,7 @@ hc_shape_candidates(Oid relid)
 	{
 		HcCandidate *candidate = palloc(sizeof(HcCandidate));
 
-		if (!hc_catalog_is_row(lfirst(lc)))
+		if (!hc_catalog_is_row(lfirst(lc)) || hc_catalog_is_event(lfirst(lc)))
 			continue;
 		candidate->mapping = hc_catalog_mapping(lfirst(lc));
 		if (hc_shape_of_trigger(&candidate->shape, candidate->mapping))
@@ -156,5 +156,7 @@ hc_shape_removal(const HcShape *shape)
 		return HC_OP_UNLINK;
 	if (strcmp(shape->type, "hash") == 0)
 		return HC_OP_HDEL;
+	if (strcmp(shape->type, HC_TYPE_TIMER) == 0)
+		return HC_OP_UNTIMER;
 	return strcmp(shape->type, "zset") == 0 ? HC_OP_ZREM : HC_OP_SREM;
 }

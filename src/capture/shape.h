@@ -11,7 +11,7 @@
 
 typedef struct HcShape
 {
-	const char *type;			/* Redis's name of it; NULL: none */
+	const char *type;			/* as in HcClaim */
 	HcTemplate *key_template;	/* with hybrid_cache.key_prefix */
 	HcTemplate *member_template;	/* NULL: the whole key */
 	HcMatcher  *key;
@@ -53,7 +53,7 @@ typedef struct HcCandidate
 
 /*
  * The mappings of a table or partition, InvalidOid: of the database, as a list
- * of HcCandidate *.
+ * of HcCandidate *.  Not those of events, which have no entries.
  */
 extern List *hc_shape_candidates(Oid relid);
 

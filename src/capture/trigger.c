@@ -97,6 +97,35 @@ same_entry(const HcOp *a, const HcOp *b)
 	return hc_bytes_equal(a->key, b->key) && hc_bytes_equal(a->member, b->member);
 }
 
+/* Is the timer of the old row the same, and due at the same time? */
+static bool
+same_timer(TriggerState *state, TupleTableSlot *old, const HcOp *timer)
+{
+	HcOp		op;
+
+	return hc_render_entry(state->renderer, old, 0, &op) == HC_RENDERED_ENTRY &&
+		op.x == timer->x && same_entry(&op, timer);
+}
+
+/*
+ * A version that was replaced since has a timer that the one before it, if any, did
+ * not have: what was captured of its successors may rely on that.  See op.h.
+ */
+static void
+capture_moved(TriggerState *state, Relation rel, TupleTableSlot *old,
+			  TupleTableSlot *slot, ItemPointer tid)
+{
+	HcOp		op;
+
+	if (state->mapping->options.kind != HC_KIND_TIMER ||
+		hc_render_entry(state->renderer, slot, 0, &op) != HC_RENDERED_ENTRY ||
+		(old != NULL && same_timer(state, old, &op)))
+		return;
+	op.version = hc_entry_version(rel, tid);
+	op.arrived = true;
+	hc_buffer_append(&op);
+}
+
 static void
 capture_insert(TriggerState *state, TriggerData *data)
 {
@@ -104,7 +133,11 @@ capture_insert(TriggerState *state, TriggerData *data)
 										   &data->tg_trigtuple->t_self);
 
 	if (is_superseded(data->tg_trigtuple))
+	{
 		(void) hc_entry_arrive(state->renderer, data->tg_trigslot, version);
+		capture_moved(state, data->tg_relation, NULL, data->tg_trigslot,
+					  &data->tg_trigtuple->t_self);
+	}
 	else
 		(void) hc_entry_set(state->renderer, data->tg_trigslot, version, false);
 }
@@ -122,6 +155,7 @@ capture_update(TriggerState *state, TriggerData *data)
 {
 	const HcMapping *mapping = state->mapping;
 	bool		own = is_own(data->tg_relation, data->tg_trigtuple);
+	bool		timer = mapping->options.kind == HC_KIND_TIMER;
 	bool		same_identity;
 	bool		same_value;
 	HcOp		old_op;
@@ -155,7 +189,7 @@ capture_update(TriggerState *state, TriggerData *data)
 		new_has = hc_render_identity(state->renderer, data->tg_newslot, &new_op);
 		if (!own && old_has == HC_RENDERED_ENTRY &&
 			new_has == HC_RENDERED_ENTRY && same_entry(&old_op, &new_op))
-			return;
+			old_has = new_has = HC_RENDERED_NONE;
 		if (old_has == HC_RENDERED_ENTRY)
 			hc_buffer_append(&old_op);
 		if (new_has == HC_RENDERED_ENTRY)
@@ -165,6 +199,8 @@ capture_update(TriggerState *state, TriggerData *data)
 			new_op.arrived = true;
 			hc_buffer_append(&new_op);
 		}
+		capture_moved(state, data->tg_relation, data->tg_trigslot,
+					  data->tg_newslot, &data->tg_newtuple->t_self);
 		return;
 	}
 
@@ -175,6 +211,12 @@ capture_update(TriggerState *state, TriggerData *data)
 	if (old_has == HC_RENDERED_ENTRY && new_has == HC_RENDERED_ENTRY &&
 		same_entry(&old_op, &new_op))
 	{
+		if (timer)
+		{
+			new_op.kept = same_timer(state, data->tg_trigslot, &new_op);
+			same_value = new_op.kept;
+		}
+
 		/* only columns outside the entry changed, and it stays what it was */
 		if (same_value && !own && mapping->ttl == 0)
 			return;
@@ -258,7 +300,7 @@ capture(FunctionCallInfo fcinfo, HcFunction function)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" was not called by trigger manager",
-						function == HC_FUNCTION_INVALIDATE ? "invalidate" : "write_through")));
+						hc_function_name(function))));
 	if (TRIGGER_FIRED_BY_TRUNCATE(data->tg_event)
 		? !TRIGGER_FIRED_BEFORE(data->tg_event)
 		: !TRIGGER_FIRED_AFTER(data->tg_event) || !TRIGGER_FIRED_FOR_ROW(data->tg_event))

@@ -51,6 +51,13 @@ compile_template(Relation rel, const HcOptions *options, HcOptionName option,
 	return tmpl;
 }
 
+/* What the filter, the value and the columns of a kind can read. */
+static HcScope
+scope_of(const HcOptions *options)
+{
+	return hc_kind_is_event(options->kind) ? HC_SCOPE_CHANGE : HC_SCOPE_ROW;
+}
+
 static HcExpression *
 compile_expression(Relation rel, const HcOptions *options, HcOptionName option,
 				   HcPurpose purpose)
@@ -59,7 +66,8 @@ compile_expression(Relation rel, const HcOptions *options, HcOptionName option,
 
 	if (source == NULL)
 		return NULL;
-	return hc_expression_parse(rel, hc_option_name(option), source, purpose);
+	return hc_expression_parse(rel, hc_option_name(option), source,
+							   scope_of(options), purpose);
 }
 
 /* An interval as milliseconds: a month is 30 days, a day is 24 hours. */
@@ -108,12 +116,28 @@ compile_exclude(Relation rel, const char *source)
 	return attrs;
 }
 
-/* The fields of a document or hash. */
+/* Has the kind a payload or document that is made of columns? */
+static bool
+has_columns(const HcOptions *options)
+{
+	return options->kind == HC_KIND_JSON || options->kind == HC_KIND_HASH ||
+		(hc_kind_is_event(options->kind) && options->values[HC_OPTION_VALUE] == NULL);
+}
+
+/* The columns of a hash are fields, and so are those that a stream's entry names. */
+static HcPurpose
+columns_purpose(const HcOptions *options)
+{
+	return options->kind == HC_KIND_HASH ||
+		(options->kind == HC_KIND_STREAM && options->values[HC_OPTION_COLUMNS] != NULL)
+		? HC_AS_TEXT : HC_AS_JSON;
+}
+
+/* The fields of a document, hash or payload. */
 static void
 compile_columns(Relation rel, HcMapping *mapping)
 {
-	HcPurpose	purpose = mapping->options.kind == HC_KIND_JSON ?
-		HC_AS_JSON : HC_AS_TEXT;
+	HcPurpose	purpose = columns_purpose(&mapping->options);
 	const char *source = mapping->options.values[HC_OPTION_COLUMNS];
 	TupleDesc	desc = RelationGetDescr(rel);
 	Bitmapset  *excluded;
@@ -121,7 +145,9 @@ compile_columns(Relation rel, HcMapping *mapping)
 
 	if (source != NULL)
 	{
-		mapping->columns = hc_expression_parse_list(rel, "columns", source, purpose);
+		mapping->columns = hc_expression_parse_list(rel, "columns", source,
+													scope_of(&mapping->options),
+													purpose);
 		return;
 	}
 	mapping->whole_row = true;
@@ -260,7 +286,9 @@ hc_mapping_compile(Relation rel, const char *name, const HcOptions *options)
 	 * and who changes it need not see the schemas of the owner's functions.
 	 */
 	hc_pin_begin(&pin, mapping->owner);
-	mapping->key = compile_template(rel, options, HC_OPTION_KEY,
+	mapping->key = compile_template(rel, options,
+									options->kind == HC_KIND_PUBLISH ?
+									HC_OPTION_CHANNEL : HC_OPTION_KEY,
 									&mapping->key_values);
 	mapping->member = compile_template(rel, options,
 									   options->kind == HC_KIND_FIELD ?
@@ -278,7 +306,7 @@ hc_mapping_compile(Relation rel, const char *name, const HcOptions *options)
 	mapping->expires_at = compile_expression(rel, options, HC_OPTION_EXPIRES_AT, HC_AS_TIME);
 	if (options->values[HC_OPTION_TTL] != NULL)
 		mapping->ttl = compile_ttl(options->values[HC_OPTION_TTL]);
-	if (options->kind == HC_KIND_JSON || options->kind == HC_KIND_HASH)
+	if (has_columns(options))
 		compile_columns(rel, mapping);
 	if (since != NULL)
 		compile_since(rel, mapping, since);

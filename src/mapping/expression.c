@@ -14,6 +14,7 @@
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
+#include "mapping/change.h"
 #include "mapping/expression.h"
 #include "mapping/pin.h"
 #include "miscadmin.h"
@@ -29,7 +30,6 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
-#include "utils/ruleutils.h"
 
 /* What the source is put behind to make a statement of it. */
 #define STATEMENT_START	"SELECT "
@@ -39,6 +39,7 @@ typedef struct HcSource
 {
 	const char *option;
 	const char *text;			/* as the user wrote it */
+	HcScope		scope;
 } HcSource;
 
 /* Functions that are stable but read the clock or the session. */
@@ -71,7 +72,7 @@ hc_expression_column(Relation rel, const char *option, const char *column,
 					 HcPurpose purpose)
 {
 	AttrNumber	attnum = get_attnum(RelationGetRelid(rel), column);
-	HcSource	source = {option, column};
+	HcSource	source = {option, column, HC_SCOPE_ROW};
 	ErrorContextCallback callback;
 	ParseState *pstate;
 	HcExpression *expression;
@@ -100,9 +101,9 @@ hc_expression_column(Relation rel, const char *option, const char *column,
 
 HcExpression *
 hc_expression_parse(Relation rel, const char *option, const char *text,
-					HcPurpose purpose)
+					HcScope scope, HcPurpose purpose)
 {
-	HcSource	source = {option, text};
+	HcSource	source = {option, text, scope};
 	ErrorContextCallback callback;
 	ParseState *pstate = begin_parse(rel, &source, &callback);
 	ResTarget  *target = linitial_node(ResTarget, parse_targets(&source, false));
@@ -124,9 +125,9 @@ target_name(const ResTarget *target)
 
 List *
 hc_expression_parse_list(Relation rel, const char *option, const char *text,
-						 HcPurpose purpose)
+						 HcScope scope, HcPurpose purpose)
 {
-	HcSource	source = {option, text};
+	HcSource	source = {option, text, scope};
 	ErrorContextCallback callback;
 	ParseState *pstate = begin_parse(rel, &source, &callback);
 	List	   *result = NIL;
@@ -160,13 +161,11 @@ hc_expression_parse_list(Relation rel, const char *option, const char *text,
 
 char *
 hc_expression_qualify(Relation rel, const char *option, const char *text,
-					  bool list)
+					  HcScope scope, bool list)
 {
-	HcSource	source = {option, text};
+	HcSource	source = {option, text, scope};
 	ErrorContextCallback callback;
 	ParseState *pstate = begin_parse(rel, &source, &callback);
-	List	   *context = deparse_context_for(RelationGetRelationName(rel),
-											  RelationGetRelid(rel));
 	List	   *nodes = NIL;
 	StringInfoData result;
 	ListCell   *lc;
@@ -193,7 +192,7 @@ hc_expression_qualify(Relation rel, const char *option, const char *text,
 		if (result.len > 0)
 			appendStringInfoString(&result, ", ");
 		appendStringInfoString(&result,
-							   deparse_expression(lfirst(lc), context, false, false));
+							   hc_change_deparse(lfirst(lc), rel, text));
 		if (list)
 			appendStringInfo(&result, " AS %s",
 							 quote_identifier(target_name(target)));
@@ -205,12 +204,12 @@ hc_expression_qualify(Relation rel, const char *option, const char *text,
 Bitmapset *
 hc_expression_attrs(const HcExpression *expression, Bitmapset *attrs)
 {
-	Bitmapset  *found = NULL;
+	Bitmapset  *found;
 	int			member = -1;
 
 	if (expression->attnum > 0)
 		return bms_add_member(attrs, expression->attnum);
-	pull_varattnos(expression->node, 1, &found);
+	found = hc_change_attrs(expression->node, NULL);
 	while ((member = bms_next_member(found, member)) >= 0)
 		attrs = bms_add_member(attrs, member + FirstLowInvalidHeapAttributeNumber);
 	return attrs;
@@ -240,16 +239,13 @@ static ParseState *
 begin_parse(Relation rel, const HcSource *source, ErrorContextCallback *callback)
 {
 	ParseState *pstate = make_parsestate(NULL);
-	ParseNamespaceItem *nsitem;
 
 	callback->callback = source_error_callback;
 	callback->arg = unconstify(HcSource *, source);
 	callback->previous = error_context_stack;
 	error_context_stack = callback;
 
-	nsitem = addRangeTableEntryForRelation(pstate, rel, AccessShareLock,
-										   NULL, false, true);
-	addNSItemToQuery(pstate, nsitem, false, true, true);
+	hc_change_add(pstate, rel, source->scope);
 	return pstate;
 }
 
@@ -392,9 +388,10 @@ finish(ParseState *pstate, const HcSource *source, Node *node, HcPurpose purpose
 	}
 	assign_expr_collations(pstate, node);
 
+	hc_change_to_slots(node);
 	expression->node = node;
 	expression->pure = is_pure(node);
-	if (IsA(node, Var))
+	if (IsA(node, Var) && !IS_SPECIAL_VARNO(((Var *) node)->varno))
 		expression->attnum = ((Var *) node)->varattno;
 	return expression;
 }
@@ -407,7 +404,9 @@ refuse(const HcSource *source, const char *detail)
 			 errmsg("mapping option \"%s\" does not depend on the row alone: \"%s\"",
 					source->option, source->text),
 			 errdetail("%s", detail),
-			 errhint("What Redis holds must follow from the row, or the two could not be kept equal; store the value in a column.")));
+			 source->scope == HC_SCOPE_CHANGE
+			 ? errhint("An event says what has changed in a row; store the value in a column.")
+			 : errhint("What Redis holds must follow from the row, or the two could not be kept equal; store the value in a column.")));
 }
 
 static bool

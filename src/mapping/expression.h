@@ -6,6 +6,7 @@
 #ifndef HC_EXPRESSION_H
 #define HC_EXPRESSION_H
 
+#include "mapping/change.h"
 #include "mapping/mapping.h"
 #include "mapping/value.h"
 #include "nodes/nodes.h"
@@ -24,7 +25,8 @@ struct HcExpression
 {
 	const char *name;			/* field name in json and hash, else NULL */
 	AttrNumber	attnum;			/* a bare column is read directly; 0: node */
-	Node	   *node;			/* checked, coerced, not planned */
+	Node	   *node;			/* checked, coerced, not planned; see
+								 * hc_change_to_slots() */
 	HcEncoder	encoder;		/* how the result is rendered */
 	bool		pure;			/* depends on no setting, runs no user's code */
 };
@@ -41,11 +43,13 @@ extern HcExpression *hc_expression_column(Relation rel, const char *option,
  * errors, 42P17 for what could not be kept equal, 42804 for the type.
  */
 extern HcExpression *hc_expression_parse(Relation rel, const char *option,
-										 const char *source, HcPurpose purpose);
+										 const char *source, HcScope scope,
+										 HcPurpose purpose);
 
 /* The same for a list of "expression [AS name]"; every element is named. */
 extern List *hc_expression_parse_list(Relation rel, const char *option,
-									  const char *source, HcPurpose purpose);
+									  const char *source, HcScope scope,
+									  HcPurpose purpose);
 
 /*
  * Parses the SQL of an option (a list if list is true) under the current
@@ -53,7 +57,7 @@ extern List *hc_expression_parse_list(Relation rel, const char *option,
  * search_path = pg_catalog; palloc'd.
  */
 extern char *hc_expression_qualify(Relation rel, const char *option,
-								   const char *source, bool list);
+								   const char *source, HcScope scope, bool list);
 
 /* Adds the attribute numbers the expression reads, as they are (from 1). */
 extern Bitmapset *hc_expression_attrs(const HcExpression *expression,

@@ -24,14 +24,19 @@ typedef enum HcKind
 	HC_KIND_GEO,
 	HC_KIND_ZSET,
 	HC_KIND_SET,
-	HC_KIND_INVALIDATE
+	HC_KIND_TIMER,
+	HC_KIND_INVALIDATE,
+	HC_KIND_STREAM,
+	HC_KIND_PUBLISH,
+	HC_KIND_LIST
 } HcKind;
 
 /* The trigger functions of the extension. */
 typedef enum HcFunction
 {
 	HC_FUNCTION_WRITE_THROUGH,
-	HC_FUNCTION_INVALIDATE
+	HC_FUNCTION_INVALIDATE,
+	HC_FUNCTION_EMIT
 } HcFunction;
 
 typedef enum HcOptionName
@@ -52,6 +57,10 @@ typedef enum HcOptionName
 	HC_OPTION_MISSING,
 	HC_OPTION_SINCE,
 	HC_OPTION_IDENTITY,
+	HC_OPTION_CHANNEL,
+	HC_OPTION_MAXLEN,
+	HC_OPTION_PUSH,
+	HC_OPTION_OPERATIONS,
 	HC_NUM_OPTIONS
 } HcOptionName;
 
@@ -60,6 +69,8 @@ typedef struct HcOptions
 {
 	HcKind		kind;
 	const char *values[HC_NUM_OPTIONS]; /* NULL: not given */
+	int16		operations;		/* events: TRIGGER_TYPE_INSERT, _UPDATE, _DELETE */
+	int64		maxlen;			/* stream: 0, or about how long it may be */
 } HcOptions;
 
 /* How a column or expression becomes bytes; see value.h. */
@@ -72,32 +83,41 @@ typedef struct HcMapping
 	char	   *name;			/* of the trigger */
 	HcOptions	options;
 
-	HcTemplate *key;
+	HcTemplate *key;			/* publish: of the channel */
 	List	   *key_values;		/* HcExpression * per column part of key */
 	HcTemplate *member;			/* member or field; NULL if the kind has none */
 	List	   *member_values;
 	HcExpression *filter;		/* NULL: every row */
-	HcExpression *value;		/* string, field */
+	HcExpression *value;		/* string, field; events: instead of the payload */
 	HcExpression *x;			/* score or longitude */
 	HcExpression *y;			/* latitude */
-	HcExpression *expires_at;
+	HcExpression *expires_at;	/* also of a timer */
 	int64		ttl;			/* ms; 0: none */
 	AttrNumber	since;			/* the column, which is a time; 0: none */
-	List	   *columns;		/* HcExpression * with names: json, hash */
+	List	   *columns;		/* HcExpression * with names: json, hash, events
+								 * without value= */
 
 	Bitmapset  *identity_attrs; /* attnums that decide which entry there is */
 	Bitmapset  *value_attrs;	/* attnums that decide what it holds */
 	Bitmapset  *named_attrs;	/* attnums that the definition names */
-	bool		whole_row;		/* json and hash without columns= */
+	bool		whole_row;		/* columns= could be given and is not */
 	bool		pinned;			/* rendering must pin the session's settings */
 } HcMapping;
 
 extern const char *hc_kind_name(HcKind kind);
+
+/* The trigger function for a kind; unknown kinds: write_through. */
+extern HcFunction hc_kind_function(const char *kind);
+
+/* Is it a kind of emit: something that happens, not an entry? */
+extern bool hc_kind_is_event(HcKind kind);
+
+extern const char *hc_function_name(HcFunction function);
 extern const char *hc_option_name(HcOptionName option);
 
 /*
- * Sorts out the arguments of a trigger: args[0] is the kind (write_through
- * only), the others "option=value".  Raises 22023 for an unknown kind, an
+ * Sorts out the arguments of a trigger: args[0] is the kind (not of
+ * invalidate), the others "option=value".  Raises 22023 for an unknown kind, an
  * unknown, repeated, missing or misplaced option.
  */
 extern void hc_options_parse(HcFunction function, int nargs,

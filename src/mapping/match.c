@@ -231,6 +231,15 @@ hc_match_compile(const HcTemplate *tmpl, HcTypeLookup lookup, void *arg)
 	return matcher;
 }
 
+HcBytes
+hc_match_literal(const HcMatcher *matcher)
+{
+	HcBytes		bytes = {matcher->parts[0].literal, matcher->parts[0].len};
+
+	Assert(matcher->n_parts == 1 && bytes.data != NULL);
+	return bytes;
+}
+
 HcMatcher *
 hc_match_copy(const HcMatcher *matcher)
 {

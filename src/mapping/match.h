@@ -5,6 +5,7 @@
 #ifndef HC_MATCH_H
 #define HC_MATCH_H
 
+#include "mapping/op.h"
 #include "mapping/template.h"
 
 typedef struct HcMatcher HcMatcher;
@@ -18,6 +19,9 @@ typedef const char *(*HcTypeLookup) (const char *column, void *arg);
  */
 extern HcMatcher *hc_match_compile(const HcTemplate *tmpl, HcTypeLookup lookup,
 								   void *arg);
+
+/* What a template without columns matches: its bytes, as Redis has them. */
+extern HcBytes hc_match_literal(const HcMatcher *matcher);
 
 /* A copy in the current context that needs nothing of the original. */
 extern HcMatcher *hc_match_copy(const HcMatcher *matcher);

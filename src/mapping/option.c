@@ -7,8 +7,10 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_trigger.h"
 #include "lib/stringinfo.h"
 #include "mapping/mapping.h"
+#include "utils/varlena.h"
 
 static const char *const option_names[HC_NUM_OPTIONS] = {
 	[HC_OPTION_KEY] = "key",
@@ -26,7 +28,11 @@ static const char *const option_names[HC_NUM_OPTIONS] = {
 	[HC_OPTION_ORPHANS] = "orphans",
 	[HC_OPTION_MISSING] = "missing",
 	[HC_OPTION_SINCE] = "since",
-	[HC_OPTION_IDENTITY] = "identity"
+	[HC_OPTION_IDENTITY] = "identity",
+	[HC_OPTION_CHANNEL] = "channel",
+	[HC_OPTION_MAXLEN] = "maxlen",
+	[HC_OPTION_PUSH] = "push",
+	[HC_OPTION_OPERATIONS] = "operations"
 };
 
 #define BIT(option)		((uint32) 1 << (option))
@@ -38,55 +44,93 @@ static const char *const option_names[HC_NUM_OPTIONS] = {
 #define EXPIRING \
 	(BIT(HC_OPTION_TTL) | BIT(HC_OPTION_EXPIRES_AT))
 
+/* when there is an event, and what it says */
+#define EMITTED \
+	(BIT(HC_OPTION_FILTER) | BIT(HC_OPTION_OPERATIONS) | BIT(HC_OPTION_VALUE) | \
+	 BIT(HC_OPTION_COLUMNS) | BIT(HC_OPTION_EXCLUDE))
+
+static const char *const function_names[] = {
+	[HC_FUNCTION_WRITE_THROUGH] = "write_through",
+	[HC_FUNCTION_INVALIDATE] = "invalidate",
+	[HC_FUNCTION_EMIT] = "emit"
+};
+
 static const struct
 {
 	const char *name;
+	HcFunction	function;
 	uint32		required;
 	uint32		allowed;		/* besides the required ones */
 }			kinds[] =
 {
 	[HC_KIND_STRING] =
 	{
-		"string", BIT(HC_OPTION_KEY) | BIT(HC_OPTION_VALUE),
+		"string", HC_FUNCTION_WRITE_THROUGH,
+		BIT(HC_OPTION_KEY) | BIT(HC_OPTION_VALUE),
 		RECONCILED | EXPIRING
 	},
 	[HC_KIND_JSON] =
 	{
-		"json", BIT(HC_OPTION_KEY),
+		"json", HC_FUNCTION_WRITE_THROUGH,
+		BIT(HC_OPTION_KEY),
 		BIT(HC_OPTION_COLUMNS) | BIT(HC_OPTION_EXCLUDE) | RECONCILED | EXPIRING
 	},
 	[HC_KIND_HASH] =
 	{
-		"hash", BIT(HC_OPTION_KEY),
+		"hash", HC_FUNCTION_WRITE_THROUGH,
+		BIT(HC_OPTION_KEY),
 		BIT(HC_OPTION_COLUMNS) | BIT(HC_OPTION_EXCLUDE) | RECONCILED | EXPIRING
 	},
 	[HC_KIND_FIELD] =
 	{
-		"field",
+		"field", HC_FUNCTION_WRITE_THROUGH,
 		BIT(HC_OPTION_KEY) | BIT(HC_OPTION_FIELD) | BIT(HC_OPTION_VALUE),
 		RECONCILED
 	},
 	[HC_KIND_GEO] =
 	{
-		"geo",
+		"geo", HC_FUNCTION_WRITE_THROUGH,
 		BIT(HC_OPTION_KEY) | BIT(HC_OPTION_MEMBER) |
 		BIT(HC_OPTION_LONGITUDE) | BIT(HC_OPTION_LATITUDE),
 		RECONCILED
 	},
 	[HC_KIND_ZSET] =
 	{
-		"zset",
+		"zset", HC_FUNCTION_WRITE_THROUGH,
 		BIT(HC_OPTION_KEY) | BIT(HC_OPTION_MEMBER) | BIT(HC_OPTION_SCORE),
 		RECONCILED
 	},
 	[HC_KIND_SET] =
 	{
-		"set", BIT(HC_OPTION_KEY) | BIT(HC_OPTION_MEMBER),
+		"set", HC_FUNCTION_WRITE_THROUGH,
+		BIT(HC_OPTION_KEY) | BIT(HC_OPTION_MEMBER),
+		RECONCILED
+	},
+	[HC_KIND_TIMER] =
+	{
+		"timer", HC_FUNCTION_WRITE_THROUGH,
+		BIT(HC_OPTION_KEY) | BIT(HC_OPTION_MEMBER) | BIT(HC_OPTION_EXPIRES_AT),
 		RECONCILED
 	},
 	[HC_KIND_INVALIDATE] =
 	{
-		"invalidate", BIT(HC_OPTION_KEY), BIT(HC_OPTION_FILTER)
+		"invalidate", HC_FUNCTION_INVALIDATE,
+		BIT(HC_OPTION_KEY), BIT(HC_OPTION_FILTER)
+	},
+	[HC_KIND_STREAM] =
+	{
+		"stream", HC_FUNCTION_EMIT,
+		BIT(HC_OPTION_KEY), EMITTED | BIT(HC_OPTION_MAXLEN)
+	},
+	[HC_KIND_PUBLISH] =
+	{
+		"publish", HC_FUNCTION_EMIT,
+		BIT(HC_OPTION_CHANNEL), EMITTED
+	},
+	[HC_KIND_LIST] =
+	{
+		"list", HC_FUNCTION_EMIT,
+		BIT(HC_OPTION_KEY), EMITTED | BIT(HC_OPTION_PUSH)
 	}
 };
 
@@ -102,20 +146,72 @@ hc_option_name(HcOptionName option)
 	return option_names[option];
 }
 
-static HcKind
-kind_by_name(const char *name)
+HcFunction
+hc_kind_function(const char *kind)
 {
-	int			kind;
+	size_t		i;
 
-	for (kind = 0; kind < HC_KIND_INVALIDATE; kind++)
+	for (i = 0; i < lengthof(kinds); i++)
+	{
+		if (strcmp(kinds[i].name, kind) == 0)
+			return kinds[i].function;
+	}
+	return HC_FUNCTION_WRITE_THROUGH;
+}
+
+bool
+hc_kind_is_event(HcKind kind)
+{
+	return kinds[kind].function == HC_FUNCTION_EMIT;
+}
+
+const char *
+hc_function_name(HcFunction function)
+{
+	return function_names[function];
+}
+
+/* The kinds of a trigger function, for a hint; others: those of all others. */
+static char *
+kinds_of(HcFunction function, bool others)
+{
+	StringInfoData list;
+	size_t		i;
+
+	initStringInfo(&list);
+	for (i = 0; i < lengthof(kinds); i++)
+	{
+		if ((kinds[i].function == function) != others)
+			appendStringInfo(&list, "%s%s", list.len > 0 ? ", " : "",
+							 kinds[i].name);
+	}
+	return list.data;
+}
+
+static HcKind
+kind_by_name(HcFunction function, const char *name)
+{
+	size_t		kind;
+
+	for (kind = 0; kind < lengthof(kinds); kind++)
 	{
 		if (strcmp(kinds[kind].name, name) == 0)
-			return (HcKind) kind;
+			break;
 	}
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("unknown kind of mapping \"%s\"", name),
-			 errhint("Kinds are string, json, hash, field, geo, zset and set; attach() also knows invalidate.")));
+	if (kind == lengthof(kinds))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("unknown kind of mapping \"%s\"", name),
+				 errhint("Kinds of %s() are %s; attach() also knows %s.",
+						 function_names[function], kinds_of(function, false),
+						 kinds_of(function, true))));
+	if (kinds[kind].function != function)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s is no kind of %s()", name, function_names[function]),
+				 errhint("Use the trigger function %s().",
+						 function_names[kinds[kind].function])));
+	return (HcKind) kind;
 }
 
 /* The options of a kind, for a hint. */
@@ -202,6 +298,71 @@ check_exclusive(const HcOptions *options, HcOptionName a, HcOptionName b)
 						option_names[a], option_names[b])));
 }
 
+/* The operations that have events, as bits of a trigger's type; all by default. */
+static int16
+parse_operations(const char *source)
+{
+	static const struct
+	{
+		const char *name;
+		int16		type;
+	}			operations[] =
+	{
+		{"insert", TRIGGER_TYPE_INSERT},
+		{"update", TRIGGER_TYPE_UPDATE},
+		{"delete", TRIGGER_TYPE_DELETE}
+	};
+	int16		result = 0;
+	List	   *names;
+	bool		valid;
+	ListCell   *lc;
+
+	if (source == NULL)
+		return TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE;
+	valid = SplitIdentifierString(pstrdup(source), ',', &names) && names != NIL;
+	foreach(lc, names)
+	{
+		size_t		i;
+
+		for (i = 0; i < lengthof(operations); i++)
+		{
+			if (strcmp(operations[i].name, lfirst(lc)) == 0)
+				break;
+		}
+		if (i == lengthof(operations))
+			valid = false;
+		else
+			result |= operations[i].type;
+	}
+	if (!valid)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid value for mapping option \"%s\": \"%s\"",
+						"operations", source),
+				 errhint("It is a list of insert, update and delete, separated by commas.")));
+	return result;
+}
+
+/* About how many entries a stream may have; 0: any number. */
+static int64
+parse_maxlen(const char *source)
+{
+	char	   *end;
+	long long	value;
+
+	if (source == NULL)
+		return 0;
+	errno = 0;
+	value = strtoll(source, &end, 10);
+	if (errno != 0 || end == source || *end != '\0' || value < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid value for mapping option \"%s\": \"%s\"",
+						"maxlen", source),
+				 errhint("It is a whole number of stream entries, at least 1.")));
+	return value;
+}
+
 /* The values point into args. */
 void
 hc_options_parse(HcFunction function, int nargs, char *const *args,
@@ -209,6 +370,7 @@ hc_options_parse(HcFunction function, int nargs, char *const *args,
 {
 	static const char *const orphans[] = {"delete", "report", "ignore", NULL};
 	static const char *const missing[] = {"repair", "ignore", NULL};
+	static const char *const push[] = {"right", "left", NULL};
 	int			first = 0;
 	int			i;
 
@@ -221,8 +383,10 @@ hc_options_parse(HcFunction function, int nargs, char *const *args,
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("a mapping needs a kind"),
-					 errhint("The first argument of write_through() is the kind: string, json, hash, field, geo, zset or set.")));
-		options->kind = kind_by_name(args[first++]);
+					 errhint("The first argument of %s() is the kind, one of %s.",
+							 function_names[function],
+							 kinds_of(function, false))));
+		options->kind = kind_by_name(function, args[first++]);
 	}
 	for (i = first; i < nargs; i++)
 		parse_option(options, args[i]);
@@ -237,6 +401,11 @@ hc_options_parse(HcFunction function, int nargs, char *const *args,
 	}
 	check_exclusive(options, HC_OPTION_TTL, HC_OPTION_EXPIRES_AT);
 	check_exclusive(options, HC_OPTION_COLUMNS, HC_OPTION_EXCLUDE);
+	check_exclusive(options, HC_OPTION_COLUMNS, HC_OPTION_VALUE);
+	check_exclusive(options, HC_OPTION_VALUE, HC_OPTION_EXCLUDE);
 	check_one_of(options, HC_OPTION_ORPHANS, orphans, "delete, report and ignore");
 	check_one_of(options, HC_OPTION_MISSING, missing, "repair and ignore");
+	check_one_of(options, HC_OPTION_PUSH, push, "right and left");
+	options->operations = parse_operations(options->values[HC_OPTION_OPERATIONS]);
+	options->maxlen = parse_maxlen(options->values[HC_OPTION_MAXLEN]);
 }

@@ -2,27 +2,18 @@
  * render.c
  *	  From a row to its entry in Redis.
  *
- * Bare columns are read from the slot and encoded directly; only other
- * expressions are evaluated, and only those that need it run under pinned
- * settings and as the table's owner.  Two sets of buffers take turns, so that
- * the old and the new row of an update can be compared without copying.
+ * Only expressions that need it run under pinned settings and as the table's
+ * owner.  Two sets of buffers take turns, so that the old and the new row of an
+ * update can be compared without copying.
  */
 #include "postgres.h"
 
 #include <math.h>
 
-#include "executor/executor.h"
-#include "mapping/expression.h"
+#include "mapping/field.h"
 #include "mapping/pin.h"
 #include "mapping/render.h"
-#include "mb/pg_wchar.h"
-#include "miscadmin.h"
-#include "nodes/nodeFuncs.h"
-#include "optimizer/optimizer.h"
 #include "settings.h"
-#include "utils/builtins.h"
-#include "utils/json.h"
-#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 /* What GEOADD accepts: the square of Web Mercator (EPSG:3857). */
@@ -35,9 +26,9 @@
  */
 #define EDGE			1e-7
 
-/* microseconds between 1970 and 2000 */
-#define UNIX_EPOCH_OFFSET \
-	((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
+/* Milliseconds between 1970 and 2000.  In microseconds, a sum could overflow. */
+#define UNIX_EPOCH_OFFSET_MS \
+	((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * 1000)
 
 typedef struct Buffers
 {
@@ -45,15 +36,6 @@ typedef struct Buffers
 	StringInfoData member;
 	StringInfoData value;
 } Buffers;
-
-/* An expression that is ready to be evaluated. */
-typedef struct Field
-{
-	const HcExpression *expression;
-	ExprState  *state;			/* NULL: a bare column */
-	char	   *json_name;		/* '"name":', or the bare name for a hash */
-	int			json_name_len;
-} Field;
 
 /* How much of an entry is rendered. */
 typedef enum Extent
@@ -67,69 +49,20 @@ typedef enum Extent
 struct HcRenderer
 {
 	const HcMapping *mapping;
-	ExprContext *econtext;
-	Field	   *key;			/* per column part of the template */
-	Field	   *member;
-	Field	   *columns;		/* json, hash */
+	HcFieldContext fields;
+	HcField    *key;			/* per column part of the template */
+	HcField    *member;
+	HcField    *columns;		/* json, hash */
 	int			n_columns;
-	Field		filter;			/* the expression is NULL where there is none */
-	Field		value;
-	Field		x;
-	Field		y;
-	Field		expires_at;
+	HcField		filter;			/* the expression is NULL where there is none */
+	HcField		value;
+	HcField		x;
+	HcField		y;
+	HcField		expires_at;
 	bool		pinned_key;		/* rendering the key must pin settings */
-	bool		convert;		/* the server's encoding is not UTF-8 */
 	Buffers		buffers[2];
 	int			current;		/* of the two */
-	StringInfoData scratch;
 };
-
-static Field
-make_field(const HcExpression *expression)
-{
-	Field		field = {.expression = expression};
-
-	if (expression != NULL && expression->attnum == 0)
-		field.state = ExecInitExpr(expression_planner((Expr *) copyObject(expression->node)),
-								   NULL);
-	return field;
-}
-
-static Field *
-make_fields(List *expressions)
-{
-	Field	   *fields = palloc(sizeof(Field) * Max(list_length(expressions), 1));
-	int			n = 0;
-	ListCell   *lc;
-
-	foreach(lc, expressions)
-		fields[n++] = make_field(lfirst(lc));
-	return fields;
-}
-
-/* The fixed part of each field of a document, made once. */
-static void
-name_columns(HcRenderer *renderer, bool json)
-{
-	int			i;
-
-	for (i = 0; i < renderer->n_columns; i++)
-	{
-		Field	   *field = &renderer->columns[i];
-		StringInfoData name;
-
-		initStringInfo(&name);
-		if (json)
-		{
-			escape_json(&name, field->expression->name);
-			appendStringInfoChar(&name, ':');
-		}
-		else
-			appendStringInfoString(&name, field->expression->name);
-		field->json_name = name.data;
-		field->json_name_len = name.len;
-	}
-}
 
 HcRenderer *
 hc_render_create(const HcMapping *mapping, MemoryContext context)
@@ -141,168 +74,61 @@ hc_render_create(const HcMapping *mapping, MemoryContext context)
 	int			i;
 
 	renderer->mapping = mapping;
-	renderer->econtext = CreateStandaloneExprContext();
-	renderer->convert = GetDatabaseEncoding() != PG_UTF8 &&
-		GetDatabaseEncoding() != PG_SQL_ASCII;
+	hc_field_context(&renderer->fields);
 
 	/* planning evaluates what is constant, which may be a user's function */
 	if (mapping->pinned)
 		hc_pin_begin(&pin, mapping->owner);
-	renderer->key = make_fields(mapping->key_values);
+	renderer->key = hc_field_make_list(mapping->key_values);
 	foreach(lc, mapping->key_values)
 		renderer->pinned_key |= !((HcExpression *) lfirst(lc))->pure;
-	renderer->member = make_fields(mapping->member_values);
-	renderer->columns = make_fields(mapping->columns);
+	renderer->member = hc_field_make_list(mapping->member_values);
+	renderer->columns = hc_field_make_columns(mapping->columns,
+											  mapping->options.kind == HC_KIND_JSON);
 	renderer->n_columns = list_length(mapping->columns);
-	renderer->filter = make_field(mapping->filter);
-	renderer->value = make_field(mapping->value);
-	renderer->x = make_field(mapping->x);
-	renderer->y = make_field(mapping->y);
-	renderer->expires_at = make_field(mapping->expires_at);
+	renderer->filter = hc_field_make(mapping->filter);
+	renderer->value = hc_field_make(mapping->value);
+	renderer->x = hc_field_make(mapping->x);
+	renderer->y = hc_field_make(mapping->y);
+	renderer->expires_at = hc_field_make(mapping->expires_at);
 	if (mapping->pinned)
 		hc_pin_end(&pin);
 
-	name_columns(renderer, mapping->options.kind == HC_KIND_JSON);
 	for (i = 0; i < 2; i++)
 	{
 		initStringInfo(&renderer->buffers[i].key);
 		initStringInfo(&renderer->buffers[i].member);
 		initStringInfo(&renderer->buffers[i].value);
 	}
-	initStringInfo(&renderer->scratch);
 	MemoryContextSwitchTo(old);
 	return renderer;
 }
 
-static Datum
-evaluate(HcRenderer *renderer, const Field *field, bool *isnull)
+/* Evaluates score or coordinates; *isnull if there is none. */
+static double
+number(HcRenderer *renderer, const HcField *field, bool *isnull)
 {
-	if (field->state == NULL)
-		return slot_getattr(renderer->econtext->ecxt_scantuple,
-							field->expression->attnum, isnull);
-	return ExecEvalExpr(field->state, renderer->econtext, isnull);
+	Datum		value = hc_field_evaluate(&renderer->fields, field, isnull);
+
+	return *isnull ? 0 : DatumGetFloat8(value);
 }
 
 /*
- * Redis gets UTF-8.  Converts what buf holds from start on; the server's
- * encoding guarantees that this works for text, and raises where it does not.
+ * When the timer of a row is due, in ms: not before the row says.  What is due
+ * never, or was so always, is no event.
  */
-static void
-to_utf8(HcRenderer *renderer, StringInfo buf, int start)
+static HcRendered
+render_time(HcRenderer *renderer, HcOp *op)
 {
-	char	   *converted;
+	bool		isnull;
+	TimestampTz at = DatumGetTimestampTz(hc_field_evaluate(&renderer->fields,
+														   &renderer->expires_at,
+														   &isnull));
 
-	if (!renderer->convert)
-		return;
-	converted = pg_server_to_any(buf->data + start, buf->len - start, PG_UTF8);
-	if (converted != buf->data + start)
-	{
-		buf->len = start;
-		appendStringInfoString(buf, converted);
-	}
-}
-
-/* key_prefix and the template filled in; false if a column is NULL. */
-static bool
-render_template(HcRenderer *renderer, StringInfo buf, const char *prefix,
-				const HcTemplate *tmpl, const Field *fields, HcRendered *problem)
-{
-	int			i;
-
-	resetStringInfo(buf);
-	appendStringInfoString(buf, prefix);
-	for (i = 0; i < tmpl->n_parts; i++)
-	{
-		if (tmpl->parts[i].is_column)
-		{
-			const Field *field = fields++;
-			bool		isnull;
-			Datum		value = evaluate(renderer, field, &isnull);
-
-			if (isnull)
-			{
-				*problem = HC_RENDERED_NONE;
-				return false;
-			}
-			if (!hc_value_text(buf, field->expression->encoder, value))
-			{
-				*problem = HC_RENDERED_NONE;
-				return false;
-			}
-		}
-		else
-			appendStringInfoString(buf, tmpl->parts[i].text);
-	}
-	to_utf8(renderer, buf, 0);
-	return true;
-}
-
-/* The row as a JSON object; false if it gets too long. */
-static bool
-render_json(HcRenderer *renderer, StringInfo buf)
-{
-	int			i;
-
-	resetStringInfo(buf);
-	appendStringInfoChar(buf, '{');
-	for (i = 0; i < renderer->n_columns; i++)
-	{
-		const Field *field = &renderer->columns[i];
-		bool		isnull;
-		Datum		value;
-
-		if (i > 0)
-			appendStringInfoChar(buf, ',');
-		appendBinaryStringInfo(buf, field->json_name, field->json_name_len);
-		value = evaluate(renderer, field, &isnull);
-		if (isnull)
-			appendStringInfoString(buf, "null");
-		else if (!hc_value_json(buf, field->expression->encoder, value))
-			return false;
-	}
-	appendStringInfoChar(buf, '}');
-	to_utf8(renderer, buf, 0);
-	return true;
-}
-
-/* The row as the pairs of HC_OP_HASH; false if it gets too long. */
-static bool
-render_hash(HcRenderer *renderer, StringInfo buf)
-{
-	StringInfo	scratch = &renderer->scratch;
-	int			i;
-
-	resetStringInfo(buf);
-	for (i = 0; i < renderer->n_columns; i++)
-	{
-		const Field *field = &renderer->columns[i];
-		bool		isnull;
-		Datum		value = evaluate(renderer, field, &isnull);
-
-		if (isnull)
-			continue;
-		resetStringInfo(scratch);
-		appendBinaryStringInfo(scratch, field->json_name, field->json_name_len);
-		to_utf8(renderer, scratch, 0);
-		hc_op_hash_append(buf, scratch->data, scratch->len);
-		resetStringInfo(scratch);
-		if (!hc_value_text(scratch, field->expression->encoder, value))
-			return false;
-		to_utf8(renderer, scratch, 0);
-		if ((Size) scratch->len > hc_value_room(buf))
-			return false;
-		hc_op_hash_append(buf, scratch->data, scratch->len);
-	}
-	return true;
-}
-
-/* Evaluates score or coordinates; *isnull if there is none. */
-static double
-number(HcRenderer *renderer, const Field *field, bool *isnull)
-{
-	Datum		value = evaluate(renderer, field, isnull);
-
-	return *isnull ? 0 : DatumGetFloat8(value);
+	if (isnull || TIMESTAMP_NOT_FINITE(at))
+		return HC_RENDERED_NONE;
+	op->x = (double) (at / 1000 + (at % 1000 > 0 ? 1 : 0) + UNIX_EPOCH_OFFSET_MS);
+	return HC_RENDERED_ENTRY;
 }
 
 static HcRendered
@@ -310,6 +136,8 @@ render_numbers(HcRenderer *renderer, HcOp *op)
 {
 	bool		isnull = false;
 
+	if (renderer->mapping->options.kind == HC_KIND_TIMER)
+		return render_time(renderer, op);
 	if (renderer->x.expression == NULL)
 		return HC_RENDERED_ENTRY;
 	op->x = number(renderer, &renderer->x, &isnull);
@@ -331,6 +159,13 @@ render_numbers(HcRenderer *renderer, HcOp *op)
 	return HC_RENDERED_ENTRY;
 }
 
+/* The last ms that is over at that time. */
+static int64
+to_unix_ms(TimestampTz at)
+{
+	return at / 1000 - (at % 1000 < 0 ? 1 : 0) + UNIX_EPOCH_OFFSET_MS;
+}
+
 /* Sets the op's expiry; false if the entry's time is before 1970. */
 static bool
 render_expiry(HcRenderer *renderer, TimestampTz now, HcOp *op)
@@ -339,17 +174,17 @@ render_expiry(HcRenderer *renderer, TimestampTz now, HcOp *op)
 
 	op->expires_at = 0;
 	if (mapping->ttl != 0)
-		op->expires_at = (now + UNIX_EPOCH_OFFSET) / 1000 + mapping->ttl;
+		op->expires_at = to_unix_ms(now) + mapping->ttl;
 	else if (renderer->expires_at.expression != NULL)
 	{
 		bool		isnull;
-		Datum		value = evaluate(renderer, &renderer->expires_at, &isnull);
+		Datum		value = hc_field_evaluate(&renderer->fields, &renderer->expires_at, &isnull);
 
 		if (isnull || TIMESTAMP_IS_NOEND(DatumGetTimestampTz(value)))
 			return true;
 		if (TIMESTAMP_IS_NOBEGIN(DatumGetTimestampTz(value)))
 			return false;
-		op->expires_at = (DatumGetTimestampTz(value) + UNIX_EPOCH_OFFSET) / 1000;
+		op->expires_at = to_unix_ms(DatumGetTimestampTz(value));
 		return op->expires_at > 0;
 	}
 	return true;
@@ -367,26 +202,27 @@ render_value(HcRenderer *renderer, TimestampTz now, HcOp *op, StringInfo buf)
 		case HC_KIND_FIELD:
 			{
 				bool		isnull;
-				Datum		value = evaluate(renderer, &renderer->value, &isnull);
 
+				fits = hc_field_text(&renderer->fields, buf, &renderer->value,
+									 &isnull);
 				if (isnull)
 					return HC_RENDERED_NONE;
-				resetStringInfo(buf);
-				fits = hc_value_text(buf, renderer->value.expression->encoder, value);
-				if (fits)
-					to_utf8(renderer, buf, 0);
 				break;
 			}
 		case HC_KIND_JSON:
-			fits = render_json(renderer, buf);
+			resetStringInfo(buf);
+			fits = hc_field_json(&renderer->fields, buf, renderer->columns,
+								 renderer->n_columns);
 			break;
 		case HC_KIND_HASH:
-			fits = render_hash(renderer, buf);
+			resetStringInfo(buf);
+			fits = hc_field_pairs(&renderer->fields, buf, renderer->columns,
+								  renderer->n_columns);
 			break;
 		default:
 			return HC_RENDERED_ENTRY;
 	}
-	if (!fits || buf->len > HC_VALUE_MAX)
+	if (!fits)
 	{
 		op->kind = hc_op_removal_of(op->kind);
 		return HC_RENDERED_OVERSIZE;
@@ -405,7 +241,7 @@ has_value(HcRenderer *renderer)
 	bool		isnull = false;
 
 	if (renderer->value.expression != NULL)
-		(void) evaluate(renderer, &renderer->value, &isnull);
+		(void) hc_field_evaluate(&renderer->fields, &renderer->value, &isnull);
 	return !isnull;
 }
 
@@ -427,10 +263,16 @@ op_kind(HcKind kind)
 			return HC_OP_ZADD;
 		case HC_KIND_SET:
 			return HC_OP_SADD;
+		case HC_KIND_TIMER:
+			return HC_OP_TIMER;
 		case HC_KIND_INVALIDATE:
 			return HC_OP_UNLINK;
+		case HC_KIND_STREAM:
+		case HC_KIND_PUBLISH:
+		case HC_KIND_LIST:
+			break;
 	}
-	pg_unreachable();
+	elog(ERROR, "mapping of kind %s has no entries", hc_kind_name(kind));
 }
 
 /* Key and member, or the key alone. */
@@ -438,18 +280,19 @@ static HcRendered
 render_place(HcRenderer *renderer, Buffers *buffers, Extent extent, HcOp *op)
 {
 	const HcMapping *mapping = renderer->mapping;
-	HcRendered	result = HC_RENDERED_ENTRY;
 
-	if (!render_template(renderer, &buffers->key, hc_key_prefix,
-						 mapping->key, renderer->key, &result))
-		return result;
+	if (!hc_field_template(&renderer->fields, &buffers->key, hc_key_prefix,
+						   mapping->key, renderer->key))
+		return HC_RENDERED_NONE;
 	op->key.data = buffers->key.data;
 	op->key.len = buffers->key.len;
+	if (hc_op_is_own_key(op->key))
+		return HC_RENDERED_OUT_OF_RANGE;
 	if (extent != EXTENT_KEY && mapping->member != NULL)
 	{
-		if (!render_template(renderer, &buffers->member, "",
-							 mapping->member, renderer->member, &result))
-			return result;
+		if (!hc_field_template(&renderer->fields, &buffers->member, "",
+							   mapping->member, renderer->member))
+			return HC_RENDERED_NONE;
 		op->member.data = buffers->member.data;
 		op->member.len = buffers->member.len;
 	}
@@ -470,7 +313,7 @@ render(HcRenderer *renderer, TimestampTz now, Extent extent, HcOp *op)
 	if (whole && renderer->filter.expression != NULL)
 	{
 		bool		isnull;
-		Datum		pass = evaluate(renderer, &renderer->filter, &isnull);
+		Datum		pass = hc_field_evaluate(&renderer->fields, &renderer->filter, &isnull);
 
 		if (isnull || !DatumGetBool(pass))
 			return HC_RENDERED_NONE;
@@ -494,7 +337,7 @@ render_slot(HcRenderer *renderer, TupleTableSlot *slot, TimestampTz now,
 {
 	bool		pinned = extent == EXTENT_KEY
 		? renderer->pinned_key : renderer->mapping->pinned;
-	ExprContext *econtext = renderer->econtext;
+	ExprContext *econtext = renderer->fields.econtext;
 	MemoryContext old;
 	HcRendered	result;
 	HcPin		pin;
@@ -510,6 +353,12 @@ render_slot(HcRenderer *renderer, TupleTableSlot *slot, TimestampTz now,
 		hc_pin_end(&pin);
 	MemoryContextSwitchTo(old);
 	return result;
+}
+
+HcKind
+hc_render_kind(const HcRenderer *renderer)
+{
+	return renderer->mapping->options.kind;
 }
 
 HcRendered

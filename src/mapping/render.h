@@ -15,7 +15,8 @@ typedef enum HcRendered
 {
 	HC_RENDERED_ENTRY,			/* the row has this entry */
 	HC_RENDERED_NONE,			/* filtered out, or a NULL where it matters */
-	HC_RENDERED_OUT_OF_RANGE,	/* Redis has no such place or score */
+	HC_RENDERED_OUT_OF_RANGE,	/* Redis has no such place or score, or the key
+								 * is one of ours */
 	HC_RENDERED_OVERSIZE		/* longer than a Redis string can be; the op is
 								 * the removal of the entry */
 } HcRendered;
@@ -26,6 +27,9 @@ typedef enum HcRendered
  */
 extern HcRenderer *hc_render_create(const HcMapping *mapping,
 									MemoryContext context);
+
+/* The kind of its mapping. */
+extern HcKind hc_render_kind(const HcRenderer *renderer);
 
 /*
  * Renders the row in slot (of the mapping's relation) into a set op, without
@@ -46,7 +50,8 @@ extern HcRendered hc_render_identity(HcRenderer *renderer, TupleTableSlot *slot,
 /*
  * The same, but only the key of the row, whatever its entry: a row of which
  * nothing but the columns of the key template is known.  The op has no more
- * than the key.  HC_RENDERED_NONE: one of the columns is NULL.
+ * than the key.  HC_RENDERED_NONE: one of the columns is NULL; HC_RENDERED_OUT_OF_RANGE: the
+ * key is one of ours.
  */
 extern HcRendered hc_render_key(HcRenderer *renderer, TupleTableSlot *slot,
 								HcOp *op);
