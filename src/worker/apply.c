@@ -12,6 +12,9 @@
  * the batch sent again.  Where several ops share a command, they are sent again
  * one by one to find the guilty.  Any other error is about the server: it is raised
  * and the caller waits.
+ *
+ * What was executed with the watermark is never executed again if there are
+ * events in it.  So an event that fails then is given up whatever the reason.
  */
 #include "postgres.h"
 
@@ -21,6 +24,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "worker/apply.h"
+#include "worker/event_slot.h"
 #include "worker/letter.h"
 #include "worker/wire.h"
 
@@ -80,6 +84,12 @@ hc_apply_send(HcApply *apply, HcConnection *conn, HcFence *fence,
 	pfree(tail.data);
 }
 
+bool
+hc_apply_is_second(const HcApply *apply)
+{
+	return apply->expected == apply->text;
+}
+
 /* Raises the error of a command that is not about one op. */
 static void
 raise_reply(HcApply *apply, const char *message)
@@ -102,30 +112,44 @@ raise_protocol(HcApply *apply)
 			 errdetail("The reply to a transaction has not the expected form.")));
 }
 
+/* The first slot of a command. */
+static int
+first_op(HcApply *apply, int command)
+{
+	return apply->batch->order[apply->batch->commands[command].first];
+}
+
+/* Is it an event, and the error about that? */
+static bool
+is_guilty_event(HcApply *apply, int slot, const char *message, bool queueing)
+{
+	const HcSlot *s = &apply->batch->slots[slot];
+
+	return hc_op_is_event(s->kind) && hc_event_slot_is_guilty(s, message, queueing);
+}
+
 /* A command was refused before EXEC. */
 static void
 queue_refusal(HcApply *apply, int command, const char *message)
 {
 	HcErrorClass class = hc_reply_classify(message);
+	int			slot;
 
+	/* this can be one that is not of the batch */
 	apply->queue_error = true;
 	if (class == HC_ERROR_FULL)
 	{
 		apply->full = true;
 		return;
 	}
-	if (class != HC_ERROR_OP)
+	slot = first_op(apply, command);
+	if (class != HC_ERROR_OP && !is_guilty_event(apply, slot, message, true))
 		raise_reply(apply, message);
 
 	if (apply->batch->commands[command].n_ops > 1)
 		apply->batch->single = true;	/* find the guilty in the next attempt */
-	else
-	{
-		int			slot = apply->batch->order[apply->batch->commands[command].first];
-
-		if (hc_batch_remove(apply->batch, slot))
-			hc_letter_add(apply->batch, slot, message);
-	}
+	else if (hc_batch_remove(apply->batch, slot))
+		hc_letter_add(apply->batch, slot, message);
 }
 
 static HcApplyResult
@@ -151,6 +175,25 @@ compare_watermark(HcApply *apply, const redisReply *reply)
 	return HC_APPLY_FOREIGN;
 }
 
+/* What is left of a second attempt: the rest of the batch is applied. */
+static void
+compile_second(HcApply *apply)
+{
+	const HcCommand *sent = apply->batch->commands;
+	List	   *commands = NIL;
+	int			i;
+
+	/* an op can have several commands in a row */
+	for (i = 0; i < apply->n_commands; i++)
+	{
+		if (i == 0 || sent[i].first != sent[i - 1].first)
+			commands = lappend_int(commands, i);
+	}
+	hc_wire_compile_again(apply->batch, commands);
+	apply->unfinished = true;
+	list_free(commands);
+}
+
 static HcApplyResult
 executed(HcApply *apply, const redisReply *reply)
 {
@@ -165,7 +208,10 @@ executed(HcApply *apply, const redisReply *reply)
 			return HC_APPLY_FULL;
 		if (!apply->queue_error)
 			raise_reply(apply, reply->str);
-		hc_wire_compile(apply->batch);
+		if (hc_apply_is_second(apply))
+			compile_second(apply);
+		else
+			hc_wire_compile(apply->batch);
 		return HC_APPLY_AGAIN;
 	}
 	if (reply->type == REDIS_REPLY_NIL)
@@ -183,21 +229,20 @@ executed(HcApply *apply, const redisReply *reply)
 
 		if (reply->element[i]->type != REDIS_REPLY_ERROR || hc_breaks(HC_BREAK_REPLY))
 			continue;
-		if (hc_reply_classify(message) != HC_ERROR_OP)
+		if (hc_reply_classify(message) != HC_ERROR_OP &&
+			!is_guilty_event(apply, first_op(apply, i), message, false))
 		{
 			strlcpy(apply->problem, hc_reply_clean(message),
 					sizeof(apply->problem));
 			if (apply->expected != NULL)
 				strlcpy(apply->found, apply->expected, sizeof(apply->found));
 			apply->unfinished = true;
-			return HC_APPLY_UNSURE;
+			result = HC_APPLY_UNSURE;
 		}
-		if (apply->batch->commands[i].n_ops > 1)
+		else if (apply->batch->commands[i].n_ops > 1)
 			shared = lappend_int(shared, i);
 		else
-			hc_letter_add(apply->batch,
-						  apply->batch->order[apply->batch->commands[i].first],
-						  message);
+			hc_letter_add(apply->batch, first_op(apply, i), message);
 	}
 
 	/*

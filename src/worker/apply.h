@@ -19,7 +19,8 @@ typedef enum HcApplyResult
 								 * watermark that expected names */
 	HC_APPLY_FULL,				/* nothing was applied: Redis has no memory */
 	HC_APPLY_FOREIGN,			/* applied over a watermark that is not ours */
-	HC_APPLY_UNSURE,			/* applied, but for ops with an unclear error */
+	HC_APPLY_UNSURE,			/* applied, but for ops with an unclear error,
+								 * which are no events */
 	HC_APPLY_FENCED				/* not applied: this connection may not write
 								 * any more */
 } HcApplyResult;
@@ -64,5 +65,8 @@ extern void hc_apply_send(HcApply *apply, HcConnection *conn, HcFence *fence,
  * batch is applied then, or it is not known.
  */
 extern HcApplyResult hc_apply_poll(HcApply *apply);
+
+/* Is it sent for the ops that are left of a batch that is applied already? */
+extern bool hc_apply_is_second(const HcApply *apply);
 
 #endif							/* HC_APPLY_H */

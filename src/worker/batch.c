@@ -11,18 +11,30 @@
  * so that among the living a whole-key op always comes before the members of
  * its key, and any other order does not matter: within MULTI nobody sees it.
  *
- * Within one transaction the version rule of op.h comes first.  So the ops of
- * an entry are chained, and the last one can be taken back.
+ * Within one transaction the version rule of op.h comes first (chain.c).
+ *
+ * Events stay as they are, one command each.  That within MULTI nobody sees the
+ * order is not true of a command, which may read what the ops before it have
+ * made, or change it.  So what comes after its transaction is a segment of its
+ * own, with tables that begin anew.
  */
 #include "postgres.h"
 
 #include "common/hashfn.h"
+#include "utils/float.h"
 #include "utils/memutils.h"
 #include "worker/batch.h"
+#include "worker/chain.h"
+#include "worker/event_slot.h"
 #include "worker/letter.h"
+#include "worker/state_slot.h"
 #include "worker/wire.h"
 
 size_t		hc_batch_longest = SIZE_MAX;
+
+/* What Redis would say. */
+static const char too_long[] =
+"ERR string exceeds maximum allowed size (proto-max-bulk-len)";
 
 typedef struct KeyElement
 {
@@ -85,6 +97,35 @@ same_member(HcBatch *batch, int a, int b)
 #define SH_DEFINE
 #include "lib/simplehash.h"
 
+/* The ops that follow are not put together with those before. */
+static void
+begin_segment(HcBatch *batch)
+{
+	HcSegment  *segment;
+
+	if (batch->n_segments == batch->max_segments)
+	{
+		batch->max_segments *= 2;
+		batch->segments = repalloc_huge(batch->segments,
+										batch->max_segments * sizeof(HcSegment));
+	}
+
+	/* of a large segment the tables would be slow to empty */
+	if (batch->keys != NULL)
+	{
+		keys_destroy(batch->keys);
+		members_destroy(batch->members);
+	}
+	batch->keys = keys_create(batch->context, 16, batch);
+	batch->members = members_create(batch->context, 16, batch);
+
+	segment = &batch->segments[batch->n_segments++];
+	segment->first_key = batch->n_keys;
+	segment->first_event = batch->n_events;
+	batch->last_key = -1;
+	batch->has_command = false;
+}
+
 HcBatch *
 hc_batch_create(void)
 {
@@ -106,7 +147,7 @@ hc_batch_reset(HcBatch *batch)
 	MemoryContextReset(context);
 	memset(batch, 0, sizeof(HcBatch));
 	batch->context = context;
-	batch->last_key = -1;
+	batch->first_due = get_float8_infinity();
 
 	old = MemoryContextSwitchTo(context);
 	initStringInfo(&batch->text);
@@ -115,8 +156,9 @@ hc_batch_reset(HcBatch *batch)
 	batch->slots = palloc(batch->max_slots * sizeof(HcSlot));
 	batch->max_keys = 16;
 	batch->key_entries = palloc(batch->max_keys * sizeof(HcKeyEntry));
-	batch->keys = keys_create(context, 16, batch);
-	batch->members = members_create(context, 16, batch);
+	batch->max_segments = 4;
+	batch->segments = palloc(batch->max_segments * sizeof(HcSegment));
+	begin_segment(batch);
 	MemoryContextSwitchTo(old);
 }
 
@@ -124,15 +166,8 @@ void
 hc_batch_next_transaction(HcBatch *batch)
 {
 	batch->txn++;
-}
-
-static void
-append_member(StringInfo text, HcSlot *slot, HcBytes member)
-{
-	hc_wire_append_bulk(text, member.data, member.len);
-	slot->member_len = member.len;
-	slot->member = text->len - 2 - member.len;
-	slot->n_args++;
+	if (batch->has_command)
+		begin_segment(batch);
 }
 
 /* Writes the op at the end of text and describes it in the slot. */
@@ -158,60 +193,13 @@ write_op(HcBatch *batch, HcSlot *slot, const HcOp *op)
 								op->key.len);
 	slot->hash = slot->key_hash;
 
-	switch (op->kind)
-	{
-		case HC_OP_SET:
-			hc_wire_append_bulk(text, op->value.data, op->value.len);
-			slot->n_args = 1;
-			if (op->expires_at != 0)
-			{
-				hc_wire_append_bulk(text, "PXAT", 4);
-				hc_wire_append_int64(text, op->expires_at);
-				slot->n_args = 3;
-				slot->expires = true;
-			}
-			break;
-		case HC_OP_HASH:
-			{
-				HcBytes		rest = op->value;
-				HcBytes		field;
-				HcBytes		value;
-
-				while (hc_op_hash_next(&rest, &field, &value))
-				{
-					hc_wire_append_bulk(text, field.data, field.len);
-					hc_wire_append_bulk(text, value.data, value.len);
-					slot->n_args += 2;
-				}
-				slot->expires_at = op->expires_at;
-				break;
-			}
-		case HC_OP_UNLINK:
-			break;
-		case HC_OP_HSET:
-			append_member(text, slot, op->member);
-			hc_wire_append_bulk(text, op->value.data, op->value.len);
-			slot->n_args++;
-			break;
-		case HC_OP_GEOADD:
-			hc_wire_append_double(text, op->x);
-			hc_wire_append_double(text, op->y);
-			slot->n_args = 2;
-			append_member(text, slot, op->member);
-			break;
-		case HC_OP_ZADD:
-			hc_wire_append_double(text, op->x);
-			slot->n_args = 1;
-			append_member(text, slot, op->member);
-			break;
-		case HC_OP_HDEL:
-		case HC_OP_ZREM:
-		case HC_OP_SADD:
-		case HC_OP_SREM:
-			append_member(text, slot, op->member);
-			break;
-	}
+	if (hc_op_is_event(op->kind))
+		hc_event_slot_write(text, slot, op);
+	else
+		hc_state_slot_write(text, slot, op);
 	slot->end = text->len;
+	if (op->kind == HC_OP_TIMER)
+		batch->first_due = Min(batch->first_due, slot->due);
 
 	if (hc_op_has_member(op->kind))
 		slot->hash = hash_combine(slot->key_hash,
@@ -250,138 +238,6 @@ find_key(HcBatch *batch, int slot)
 	return &batch->key_entries[element->entry];
 }
 
-/* Is the op a set by the current transaction? */
-static bool
-is_own_set(HcBatch *batch, int slot)
-{
-	return slot >= 0 && batch->slots[slot].txn == batch->txn &&
-		!hc_op_is_removal(batch->slots[slot].kind);
-}
-
-/*
- * Takes back the set of a version that ends.  *last is the last op of the entry.
- * false if there is no such set; then the version is of before the transaction,
- * or its arrival will be told.  *over and *origin as in HcSlot.
- */
-static bool
-take_back(HcBatch *batch, int *last, const HcVersion *ended, bool *over,
-		  ItemPointer origin)
-{
-	int		   *link;
-
-	for (link = last; is_own_set(batch, *link); link = &batch->slots[*link].older)
-	{
-		HcSlot	   *set = &batch->slots[*link];
-
-		if (!hc_op_ends(ended, &set->version))
-			continue;
-		set->dead = true;
-		*over = set->over;
-		*origin = set->origin;
-		*link = set->older;
-		if (link == last && *last >= 0)
-			batch->slots[*last].dead = false;
-		return true;
-	}
-	*over = true;
-	*origin = ended->tid;
-	return false;
-}
-
-/* Notes at one of the sets that hold that the entry has to go without them. */
-static bool
-note_end(HcBatch *batch, int last, ItemPointer origin)
-{
-	for (; is_own_set(batch, last); last = batch->slots[last].older)
-	{
-		HcSlot	   *set = &batch->slots[last];
-
-		if (set->over)
-			continue;
-		set->over = true;
-		set->origin = *origin;
-		return true;
-	}
-	return false;
-}
-
-/* Does the end of a version leave nothing to do in Redis, for now? */
-static bool
-is_void(HcBatch *batch, int *last, int index, const HcOp *op)
-{
-	HcSlot	   *slot = &batch->slots[index];
-	bool		over;
-
-	if (!hc_op_is_removal(op->kind) || !OidIsValid(op->version.relation))
-		return false;
-	(void) take_back(batch, last, &op->version, &over, &slot->version.tid);
-	return !over ||
-		(is_own_set(batch, *last) &&
-		 note_end(batch, *last, &slot->version.tid));
-}
-
-/*
- * Makes the op the last one of its entry; the end of a version while sets hold
- * comes below them.
- */
-static void
-put(HcBatch *batch, int *last, int index, const HcOp *op)
-{
-	HcSlot	   *slot = &batch->slots[index];
-	HcVersion	replaced;
-	int		   *link = last;
-
-	if (!hc_op_is_removal(op->kind) && hc_op_replaced(op, &replaced))
-		(void) take_back(batch, last, &replaced, &slot->over, &slot->origin);
-	if (hc_op_is_removal(op->kind) && OidIsValid(op->version.relation))
-	{
-		while (is_own_set(batch, *link))
-			link = &batch->slots[*link].older;
-	}
-	if (link != last)
-		slot->dead = true;
-	else if (*last >= 0)
-		batch->slots[*last].dead = true;
-	slot->older = *link;
-	*link = index;
-}
-
-/*
- * A version had arrived whose end came before: that end was not of what was
- * there before the transaction.  last as above.
- */
-static void
-undo_end(HcBatch *batch, int *last, const HcVersion *arrived)
-{
-	int		   *link;
-
-	for (link = last; *link >= 0 && batch->slots[*link].txn == batch->txn;
-		 link = &batch->slots[*link].older)
-	{
-		HcSlot	   *slot = &batch->slots[*link];
-
-		if (slot->version.relation != arrived->relation ||
-			slot->version.storage != arrived->storage)
-			continue;
-		if (!hc_op_is_removal(slot->kind))
-		{
-			if (!slot->over || !ItemPointerEquals(&slot->origin,
-												  unconstify(ItemPointerData *, &arrived->tid)))
-				continue;
-			slot->over = false;
-			return;
-		}
-		if (!ItemPointerEquals(&slot->version.tid,
-							   unconstify(ItemPointerData *, &arrived->tid)))
-			continue;
-		slot->dead = true;
-		*link = slot->older;
-		if (link == last && *last >= 0)
-			batch->slots[*last].dead = false;
-		return;
-	}
-}
-
 /* Makes room for one more slot, and returns its index. */
 static int
 next_slot(HcBatch *batch)
@@ -395,7 +251,7 @@ next_slot(HcBatch *batch)
 	return batch->n_slots;
 }
 
-/* The same for an op that says so.  It is not kept. */
+/* An op that tells of an arrival is not kept. */
 static void
 add_arrival(HcBatch *batch, const HcOp *op)
 {
@@ -418,7 +274,7 @@ add_arrival(HcBatch *batch, const HcOp *op)
 			last = &batch->key_entries[element->entry].whole;
 	}
 	if (last != NULL)
-		undo_end(batch, last, &op->version);
+		hc_chain_arrive(batch, last, op);
 	batch->text.len = batch->slots[index].start;
 }
 
@@ -464,14 +320,14 @@ add(HcBatch *batch, const HcOp *op)
 	else
 		last = &key->whole;
 
-	if (is_void(batch, last, index, op))
+	if (hc_chain_is_void(batch, last, index, op))
 	{
 		/* neither table can point to it: the entry was known before */
 		batch->text.len = slot->start;
 		return -1;
 	}
 	batch->n_slots++;
-	put(batch, last, index, op);
+	hc_chain_put(batch, last, index, op);
 
 	if (hc_op_has_member(op->kind))
 	{
@@ -484,6 +340,30 @@ add(HcBatch *batch, const HcOp *op)
 	}
 	else
 		forget_members(batch, key);
+	return index;
+}
+
+/* Adds the event; returns its slot. */
+static int
+add_event(HcBatch *batch, const HcOp *op)
+{
+	int			index = next_slot(batch);
+
+	write_op(batch, &batch->slots[index], op);
+	batch->n_slots++;
+	batch->n_ops++;
+	if (batch->n_events == batch->max_events)
+	{
+		MemoryContext old = MemoryContextSwitchTo(batch->context);
+
+		batch->max_events = Max(16, 2 * batch->max_events);
+		batch->events = batch->events == NULL ?
+			palloc(batch->max_events * sizeof(int)) :
+			repalloc_huge(batch->events, batch->max_events * sizeof(int));
+		MemoryContextSwitchTo(old);
+	}
+	batch->events[batch->n_events++] = index;
+	batch->has_command |= op->kind == HC_OP_COMMAND;
 	return index;
 }
 
@@ -518,6 +398,13 @@ hc_batch_add(HcBatch *batch, const HcOp *op)
 		add_arrival(batch, op);
 		return;
 	}
+	if (hc_op_is_event(op->kind))
+	{
+		index = add_event(batch, op);
+		if (hc_event_slot_is_too_long(op) && hc_batch_remove(batch, index))
+			hc_letter_add(batch, index, too_long);
+		return;
+	}
 	if (!nameless && !is_too_long(op))
 	{
 		(void) add(batch, op);
@@ -531,8 +418,7 @@ hc_batch_add(HcBatch *batch, const HcOp *op)
 	index = add(batch, &removal);
 	if (nameless)
 		(void) hc_batch_remove(batch, index);
-	hc_letter_add(batch, index,
-				  "ERR string exceeds maximum allowed size (proto-max-bulk-len)");
+	hc_letter_add(batch, index, too_long);
 }
 
 bool
@@ -546,7 +432,20 @@ hc_batch_entry(HcBatch *batch, int slot, HcOpKind *kind, HcBytes *key,
 	key->len = s->key_len;
 	member->data = batch->text.data + s->member;
 	member->len = s->member_len;
-	return !s->dead;
+	return !s->dead && !hc_op_is_event(s->kind);
+}
+
+bool
+hc_batch_has_events(const HcBatch *batch)
+{
+	int			i;
+
+	for (i = 0; i < batch->n_events; i++)
+	{
+		if (!batch->slots[batch->events[i]].dead)
+			return true;
+	}
+	return false;
 }
 
 bool

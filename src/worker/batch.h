@@ -26,6 +26,7 @@ typedef struct HcSlot
 	HcOpKind	kind;
 	bool		dead;
 	bool		expires;		/* SET: arguments contain PXAT */
+	bool		trimmed;		/* XADD: arguments contain MAXLEN */
 	HcVersion	version;
 	size_t		start;			/* in text: the key as a bulk string ... */
 	size_t		args;			/* ... the arguments behind it ... */
@@ -42,6 +43,8 @@ typedef struct HcSlot
 								 * transaction is left, the entry has to go ... */
 	ItemPointerData origin;		/* ... since this version has ended */
 	int64		expires_at;		/* HASH */
+	bool		kept;			/* TIMER, see op.h */
+	double		due;			/* TIMER */
 } HcSlot;
 
 /* An op that Redis refused for good. */
@@ -61,6 +64,16 @@ typedef struct HcKeyEntry
 	uint32		kinds;			/* bits of HcOpKind among them */
 } HcKeyEntry;
 
+/*
+ * Ops that are put together, and then the events that come with them; for
+ * batch.c and wire.c only.
+ */
+typedef struct HcSegment
+{
+	int			first_key;		/* in key_entries, up to the next segment's */
+	int			first_event;	/* in events, likewise */
+} HcSegment;
+
 typedef struct HcBatch
 {
 	MemoryContext context;		/* of all below; reset with the batch */
@@ -72,6 +85,7 @@ typedef struct HcBatch
 	bool		open;			/* a transaction has begun and not ended in it */
 	bool		single;			/* compile each op into commands of its own */
 	XLogRecPtr	commit_lsn;		/* of the transaction whose ops come next */
+	double		first_due;		/* of its timers, at the earliest */
 
 	/* what was added */
 	StringInfoData text;		/* keys and arguments in RESP */
@@ -85,6 +99,13 @@ typedef struct HcBatch
 	int			n_keys;
 	int			max_keys;
 	int			last_key;		/* the key of the op before, or -1 */
+	int		   *events;			/* slots, in the order they came */
+	int			n_events;
+	int			max_events;
+	HcSegment  *segments;
+	int			n_segments;		/* one at least */
+	int			max_segments;
+	bool		has_command;	/* the last segment has an HC_OP_COMMAND */
 
 	/* made by hc_wire_compile() */
 	StringInfoData wire;		/* the commands in RESP */
@@ -109,22 +130,33 @@ extern size_t hc_batch_longest;
 extern HcBatch *hc_batch_create(void);
 extern void hc_batch_reset(HcBatch *batch);
 
-/* The ops that follow belong to another transaction. */
+/*
+ * The ops that follow belong to another transaction.  They come together with
+ * those before, unless there is an HC_OP_COMMAND among these, which may have to
+ * do with what is in an entry.
+ */
 extern void hc_batch_next_transaction(HcBatch *batch);
 
 /*
- * Adds an op, which is copied.  It replaces what it makes void.  Where the value
+ * Adds an op, which is copied.  It replaces what it makes void.  Events come
+ * after all that is no event, and in their order.  Where the value
  * is longer than hc_batch_longest, the entry is removed instead, since what it
- * holds is not true any more, and the op is refused.
+ * holds is not true any more, and the op is refused.  So is an event.
  */
 extern void hc_batch_add(HcBatch *batch, const HcOp *op);
 
-/* The entry that an op is about; false if the op does not count any more. */
+/*
+ * The entry that an op is about; false if the op does not count any more, or is
+ * an event.
+ */
 extern bool hc_batch_entry(HcBatch *batch, int slot, HcOpKind *kind,
 						   HcBytes *key, HcBytes *member);
 
 /* Takes an op out; false if it was out already. */
 extern bool hc_batch_remove(HcBatch *batch, int slot);
+
+/* Is there an event that was not taken out? */
+extern bool hc_batch_has_events(const HcBatch *batch);
 
 /* The key of an op, for messages: palloc'd, cut if long. */
 extern char *hc_batch_key(HcBatch *batch, int slot);

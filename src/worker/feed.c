@@ -136,7 +136,8 @@ begin(HcFeed *feed, HcBatch *batch)
 static bool
 is_full(HcFeed *feed, const HcBatch *batch)
 {
-	if (feed->divided &&
+	/* what tells of a version belongs to what was captured just before it */
+	if (feed->divided && !feed->op.arrived &&
 		(batch->n_ops >= hc_atomic_ops || batch->text.len >= SHARED_BYTES))
 		return true;
 
@@ -171,6 +172,9 @@ is_taken(HcFeed *feed)
 static bool
 is_valid(HcFeed *feed)
 {
+	if (hc_op_is_event(feed->op.kind))
+		return !feed->ahead &&
+			(feed->number >= feed->ops_done || hc_breaks(HC_BREAK_ONCE));
 	if (hc_owner_any_foreign && hc_owner_is_foreign(feed->op.key))
 		return false;
 	if (feed->txn->window != 0)
@@ -263,6 +267,8 @@ add_ops(HcFeed *feed, HcBatch *batch)
 			return HC_FEED_FULL;
 		}
 		feed->waiting = false;
+		if (feed->op.kept && feed->resolution != NULL)
+			feed->op.kept = !hc_resolve_is_unkept(feed->resolution, feed->number);
 		if (is_valid(feed))
 			hc_batch_add(batch, &feed->op);
 	}

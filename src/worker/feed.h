@@ -29,7 +29,8 @@ extern void hc_feed_close(HcFeed *feed);
 
 /*
  * It is only to know what changes: another feed will hand the same out to be
- * applied.  Records of the keeper are left out, and it is told nothing.
+ * applied.  Events and records of the keeper are left out, and it is told
+ * nothing.
  */
 extern void hc_feed_look_ahead(HcFeed *feed);
 

@@ -330,12 +330,15 @@ hc_fence_renewed(HcFence *fence, const redisReply *reply)
 		fence->renew_at = 0;
 }
 
-redisReply *
-hc_fence_try(HcFence *fence, HcConnection *conn, const StringInfo wire,
-			 int n_commands)
+/*
+ * Runs a MULTI and returns what EXEC replied.  What Redis refuses while it is
+ * being queued, or as a whole, is raised, or is *refusal, if there is room for it.
+ */
+static redisReply *
+execute(HcFence *fence, HcConnection *conn, const StringInfo wire, int n_commands,
+		const char **refusal)
 {
 	redisReply **replies;
-	redisReply *result;
 	StringInfoData all;
 	int			i;
 
@@ -349,9 +352,25 @@ hc_fence_try(HcFence *fence, HcConnection *conn, const StringInfo wire,
 
 	/* the error of a command comes before the one of EXEC that follows from it */
 	for (i = 0; i < n_commands + 3; i++)
-		hc_reply_check(replies[i], hc_connection_name(conn));
+	{
+		if (replies[i]->type != REDIS_REPLY_ERROR)
+			continue;
+		if (refusal == NULL || i == n_commands + 2)
+			hc_reply_check(replies[i], hc_connection_name(conn));
+		else if (*refusal == NULL)
+			*refusal = replies[i]->str;
+	}
 	hc_fence_require(hc_fence_check(fence, replies[n_commands + 3]), conn);
-	result = replies[n_commands + 1];
+	return replies[n_commands + 1];
+}
+
+redisReply *
+hc_fence_try(HcFence *fence, HcConnection *conn, const StringInfo wire,
+			 int n_commands)
+{
+	redisReply *result = execute(fence, conn, wire, n_commands, NULL);
+	int			i;
+
 	if (result->type == REDIS_REPLY_NIL)
 		return NULL;
 	(void) hc_reply_array(result, n_commands);
@@ -368,6 +387,22 @@ hc_fence_run(HcFence *fence, HcConnection *conn, const StringInfo wire,
 
 	if (result == NULL)
 		hc_fence_require(HC_FENCE_TAKEN, conn);
+	return result;
+}
+
+redisReply *
+hc_fence_ask(HcFence *fence, HcConnection *conn, const StringInfo wire,
+			 int n_commands, const char **refusal)
+{
+	redisReply *result;
+
+	*refusal = NULL;
+	result = execute(fence, conn, wire, n_commands, refusal);
+	if (*refusal != NULL)
+		return NULL;
+	if (result->type == REDIS_REPLY_NIL)
+		hc_fence_require(HC_FENCE_TAKEN, conn);
+	(void) hc_reply_array(result, n_commands);
 	return result;
 }
 

@@ -81,6 +81,15 @@ extern redisReply *hc_fence_try(HcFence *fence, HcConnection *conn,
 								const StringInfo wire, int n_commands);
 
 /*
+ * The same as run, for what may be refused without harm: error replies of commands
+ * are the caller's to look at, and if Redis refuses the whole, the result is NULL
+ * and *refusal what it says.
+ */
+extern redisReply *hc_fence_ask(HcFence *fence, HcConnection *conn,
+								const StringInfo wire, int n_commands,
+								const char **refusal);
+
+/*
  * The last words on a connection: commands (in RESP) that run as a MULTI, if
  * that is still allowed; NULL: gives up the lease.  Raises nothing, waits only a
  * moment.  The connection can only be closed afterwards.

@@ -1,7 +1,7 @@
 /*
  * launcher.c
- *	  Keeps a sync worker running in each database that has the extension, and a
- *	  keeper where something is owed.
+ *	  Keeps a sync worker running in each database that has the extension, and the
+ *	  processes with other roles where there is something for them to do.
  *
  * Which databases have it can only be seen from inside, so the launcher starts
  * a worker in each, one after the other; where there is nothing to do it leaves
@@ -160,9 +160,15 @@ any_refused(void)
 	foreach(cell, places)
 	{
 		const HcPlace *place = lfirst(cell);
+		int			i;
 
-		if (place->worker.refused || place->keeper.refused)
+		if (place->worker.refused)
 			return true;
+		for (i = 0; i < HC_NUM_ROLES; i++)
+		{
+			if (place->roles[i].refused)
+				return true;
+		}
 	}
 	return false;
 }
@@ -212,9 +218,9 @@ may_start_at(HcPlace *place)
 	return at;
 }
 
-/* The keeper has ended, since nothing is owed any more or by a failure. */
+/* A process has ended: nothing is left to do, or it has failed. */
 static void
-keeper_ended(HcPlace *place, TimestampTz now)
+role_ended(HcPlace *place, HcRole role, TimestampTz now)
 {
 	HcDatabase *db = hc_shmem_find(place->database);
 	bool		on_purpose = false;
@@ -224,51 +230,68 @@ keeper_ended(HcPlace *place, TimestampTz now)
 		LWLockAcquire(hc_shared->lock, LW_EXCLUSIVE);
 		if (db->database == place->database)
 		{
-			on_purpose = db->keep.left;
-			db->keep.left = false;
+			on_purpose = db->posts[role].left;
+			db->posts[role].left = false;
 			if (!on_purpose)
-				pg_atomic_write_u32(&db->keep.owing, 1);
+				pg_atomic_write_u32(&db->posts[role].wanted, 1);
 		}
 		LWLockRelease(hc_shared->lock);
 	}
-	hc_process_end(&place->keeper, on_purpose, now);
+	hc_process_end(&place->roles[role], on_purpose, now);
 }
 
-/* When may a keeper be started there?  DT_NOEND: not until something happens. */
+/* When may one be started there?  DT_NOEND: not until something happens. */
 static TimestampTz
-keeper_may_start_at(HcPlace *place)
+role_may_start_at(HcPlace *place, HcRole role)
 {
 	HcDatabase *db = hc_shmem_find(place->database);
 	TimestampTz at = DT_NOEND;
 
-	if (place->keeper.handle != NULL || !place->seen || db == NULL)
+	if (place->roles[role].handle != NULL || !place->seen || db == NULL)
 		return DT_NOEND;
 
 	LWLockAcquire(hc_shared->lock, LW_SHARED);
 	if (db->database == place->database && db->worker_pid != 0 &&
-		db->keep.pid == 0 &&
-		pg_atomic_read_u32(&db->keep.owing) != 0 &&
+		db->posts[role].pid == 0 &&
+		pg_atomic_read_u32(&db->posts[role].wanted) != 0 &&
 		pg_atomic_read_u32(&db->connected) != 0)
-		at = Max(place->keeper.start_at, db->aside_until);
+		at = Max(place->roles[role].start_at, db->aside_until);
 	LWLockRelease(hc_shared->lock);
 	return at;
 }
 
-/* Starts the keeper if it has something to do; returns when to look again. */
+/* Starts the process if it has something to do; returns when to look again. */
 static TimestampTz
-look_after_keeper(HcPlace *place, TimestampTz now)
+look_after_role(HcPlace *place, HcRole role, TimestampTz now)
 {
+	HcProcess  *process = &place->roles[role];
 	TimestampTz at;
 
-	if (hc_process_has_ended(&place->keeper))
-		keeper_ended(place, now);
-	at = keeper_may_start_at(place);
+	if (hc_process_has_ended(process))
+		role_ended(place, role, now);
+	at = role_may_start_at(place, role);
 	if (at > now)
 		return at;
-	(void) hc_process_start(&place->keeper, "hc_keeper_main", "keeper",
+	(void) hc_process_start(process, hc_role_function(role), hc_role_name(role),
 							place->database, NameStr(place->name),
 							any_refused(), now);
-	return place->keeper.start_at > now ? place->keeper.start_at : DT_NOEND;
+	return process->start_at > now ? process->start_at : DT_NOEND;
+}
+
+/* The same for all roles. */
+static TimestampTz
+look_after_roles(HcPlace *place, TimestampTz now)
+{
+	TimestampTz next = DT_NOEND;
+	int			i;
+
+	for (i = 0; i < HC_NUM_ROLES; i++)
+	{
+		TimestampTz at = look_after_role(place, (HcRole) i, now);
+
+		next = Min(next, at);
+	}
+	return next;
 }
 
 /* Forgets which databases have no extension, or are just about to say so. */
@@ -339,7 +362,7 @@ look_after_workers(TimestampTz now)
 
 	foreach(cell, places)
 	{
-		TimestampTz at = look_after_keeper(lfirst(cell), now);
+		TimestampTz at = look_after_roles(lfirst(cell), now);
 
 		next = Min(next, at);
 	}

@@ -4,16 +4,20 @@
  *	  what becomes of them.
  *
  * A letter says which entry is not what its row says, and why.  The value is
- * not kept: the row is the truth, and values can be private.
+ * not kept: the row is the truth, and values can be private.  Of an event all is
+ * kept, since nothing else has it.
  *
  * Refusals are noted while replies are read, and written once the batch is applied.
- * Both they and the table have a bound: what is over it is only counted.
+ * Both they and the table have a bound: what is over it is only counted.  While
+ * somebody has locked the table, letters of entries are lost, since the next
+ * change of the entry makes another; those of events stay in memory.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "compat.h"
+#include "mapping/bytes.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "redis/reply.h"
@@ -22,6 +26,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#include "worker/event_slot.h"
 #include "worker/letter.h"
 #include "worker/letterbox.h"
 #include "worker/wire.h"
@@ -31,6 +36,15 @@
 
 /* Why letters are dropped, mostly. */
 #define TOO_MANY		"There were more than hybrid_cache.max_dead_letters."
+#define CANNOT_WRITE	"The table hybrid_cache.dead_letter was locked or is gone."
+
+/* Letters of events that wait in memory: so much of them, tried so often. */
+#define WAITING_BYTES	(16 * 1024 * 1024)
+#define WAITING_MS		5000
+
+static List *waiting = NIL;		/* HcLetter *, in waiting_context */
+static MemoryContext waiting_context = NULL;
+static TimestampTz waiting_until;
 
 /*
  * How many letters there are at most, -1 if that is not known.  Nobody else adds
@@ -59,6 +73,19 @@ next_refusal(HcBatch *batch)
 	return &batch->refusals[batch->n_refusals++];
 }
 
+/* What is refused, for messages: palloc'd. */
+static char *
+describe(HcBatch *batch, int slot)
+{
+	char	   *key = hc_reply_clean(hc_batch_key(batch, slot));
+
+	if (!hc_op_is_event(batch->slots[slot].kind))
+		return psprintf("key \"%s\"", key);
+	if (key[0] == '\0')
+		return hc_event_slot_verb(batch, &batch->slots[slot]);
+	return psprintf("%s \"%s\"", hc_event_slot_verb(batch, &batch->slots[slot]), key);
+}
+
 /* Says it, now and then. */
 static void
 say_refused(HcBatch *batch, int slot, const char *message)
@@ -66,7 +93,7 @@ say_refused(HcBatch *batch, int slot, const char *message)
 	static TimestampTz last_logged = 0;
 	static uint64 n_unlogged = 0;
 	TimestampTz now = GetCurrentTimestamp();
-	char	   *key = hc_reply_clean(hc_batch_key(batch, slot));
+	char	   *what = describe(batch, slot);
 	char	   *words = hc_reply_clean(message);
 
 	n_unlogged++;
@@ -75,7 +102,9 @@ say_refused(HcBatch *batch, int slot, const char *message)
 	{
 		ereport(LOG,
 				(errcode(hc_reply_sqlstate(message)),
-				 errmsg("Redis refused a change of key \"%s\"", key),
+				 hc_op_is_event(batch->slots[slot].kind) ?
+				 errmsg("Redis refused an event: %s", what) :
+				 errmsg("Redis refused a change of %s", what),
 				 errdetail_plural("%s; " UINT64_FORMAT " change refused since the last message.",
 								  "%s; " UINT64_FORMAT " changes refused since the last message.",
 								  (unsigned long) n_unlogged,
@@ -84,8 +113,8 @@ say_refused(HcBatch *batch, int slot, const char *message)
 		last_logged = now;
 		n_unlogged = 0;
 	}
-	hc_shmem_set_error(hc_shmem_mine(), psprintf("key \"%s\": %s", key, words));
-	pfree(key);
+	hc_shmem_set_error(hc_shmem_mine(), psprintf("%s: %s", what, words));
+	pfree(what);
 	pfree(words);
 }
 
@@ -133,25 +162,84 @@ count_dropped(uint64 n, const char *why)
 	n_unlogged = 0;
 }
 
-/* Both put a letter into the table; true if there is one more in it. */
-static bool
-put_refusal(HcLetterbox *box, HcBatch *batch, const HcRefusal *refusal)
+/* Makes a letter that lives in the current memory context. */
+static HcLetter *
+make_letter(HcBatch *batch, const HcRefusal *refusal)
 {
 	const HcSlot *slot = &batch->slots[refusal->slot];
+	HcLetter   *letter = palloc0(sizeof(HcLetter));
+	HcBytes		key = {batch->text.data + slot->key, slot->key_len};
 	HcBytes		member = {batch->text.data + slot->member, slot->member_len};
-	HcLetter	letter = {0};
 
-	letter.relid = slot->version.relation;
-	letter.op = hc_wire_verb(slot->kind);
-	letter.key.data = batch->text.data + slot->key;
-	letter.key.len = slot->key_len;
-	letter.member = hc_op_has_member(slot->kind) ? &member : NULL;
-	letter.message = hc_reply_clean(refusal->message);
-	letter.sqlstate = hc_reply_sqlstate(refusal->message);
-	letter.lsn = slot->lsn;
-	return hc_letterbox_put(box, &letter);
+	letter->relid = slot->version.relation;
+	letter->key = hc_bytes_copy(CurrentMemoryContext, key);
+	if (hc_op_has_member(slot->kind))
+	{
+		HcBytes    *copy = palloc(sizeof(HcBytes));
+
+		*copy = hc_bytes_copy(CurrentMemoryContext, member);
+		letter->member = copy;
+	}
+	if (hc_op_is_event(slot->kind))
+	{
+		HcBytes    *event = palloc(sizeof(HcBytes));
+		StringInfoData payload;
+
+		initStringInfo(&payload);
+		hc_event_slot_encode(batch, slot, &payload);
+		event->data = payload.data;
+		event->len = payload.len;
+		letter->event = event;
+		letter->op = hc_event_slot_verb(batch, slot);
+	}
+	else
+		letter->op = hc_wire_verb(slot->kind);
+	letter->message = hc_reply_clean(refusal->message);
+	letter->sqlstate = hc_reply_sqlstate(refusal->message);
+	letter->lsn = slot->lsn;
+	return letter;
 }
 
+/* The table cannot be written now: what of the batch is lost? */
+static int
+let_wait(HcBatch *batch)
+{
+	int			n_lost = 0;
+	MemoryContext old;
+	int			i;
+
+	if (waiting_context == NULL)
+		waiting_context = AllocSetContextCreate(TopMemoryContext,
+												"hybrid_cache waiting letters",
+												ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(waiting_context);
+	for (i = 0; i < batch->n_refusals; i++)
+	{
+		const HcRefusal *refusal = &batch->refusals[i];
+
+		if (!hc_op_is_event(batch->slots[refusal->slot].kind) ||
+			list_length(waiting) >= hc_max_dead_letters ||
+			MemoryContextMemAllocated(waiting_context, false) > WAITING_BYTES)
+			n_lost++;
+		else
+			waiting = lappend(waiting, make_letter(batch, refusal));
+	}
+	MemoryContextSwitchTo(old);
+	waiting_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), WAITING_MS);
+	return n_lost;
+}
+
+/* They are in the table. */
+static void
+forget_waiting(void)
+{
+	if (waiting == NIL)
+		return;
+	waiting = NIL;
+	MemoryContextReset(waiting_context);
+}
+
+/* Puts the letter of a row into the table; true if there is one more in it. */
 static bool
 put_row(HcLetterbox *box, const HcLetterRow *row)
 {
@@ -183,20 +271,22 @@ keep_bound(HcLetterbox *box)
 	}
 }
 
-/* Either kind of letters, in a transaction: n of them, of batch or of rows. */
-static void
-write_letters(HcBatch *batch, const List *rows, int n)
+/*
+ * Either kind of letters, in a transaction: those that wait and those of batch, or
+ * those of rows.  false if the table cannot be written.
+ */
+static bool
+write_letters(HcBatch *batch, const List *rows)
 {
 	HcLetterbox *box = hc_letterbox_open();
+	int			n_waiting = batch != NULL ? list_length(waiting) : 0;
+	int			n = batch != NULL ? n_waiting + batch->n_refusals : list_length(rows);
 	MemoryContext step;
 	MemoryContext old;
 	int			i;
 
 	if (box == NULL)
-	{
-		count_dropped(n, "The table hybrid_cache.dead_letter was locked or is gone.");
-		return;
-	}
+		return false;
 	PushActiveSnapshot(GetTransactionSnapshot());
 	step = AllocSetContextCreate(CurrentMemoryContext, "hybrid_cache letter",
 								 ALLOCSET_DEFAULT_SIZES);
@@ -207,9 +297,12 @@ write_letters(HcBatch *batch, const List *rows, int n)
 
 		CHECK_FOR_INTERRUPTS();
 		MemoryContextReset(step);
-		more = batch != NULL
-			? put_refusal(box, batch, &batch->refusals[i])
-			: put_row(box, list_nth(rows, i));
+		if (batch == NULL)
+			more = put_row(box, list_nth(rows, i));
+		else if (i < n_waiting)
+			more = hc_letterbox_put(box, list_nth(waiting, i));
+		else
+			more = hc_letterbox_put(box, make_letter(batch, &batch->refusals[i - n_waiting]));
 		if (more && n_letters >= 0)
 			n_letters++;
 	}
@@ -218,22 +311,29 @@ write_letters(HcBatch *batch, const List *rows, int n)
 	keep_bound(box);
 	PopActiveSnapshot();
 	hc_letterbox_close(box);
+	return true;
 }
 
 void
 hc_letter_write(HcBatch *batch)
 {
 	MemoryContext old = CurrentMemoryContext;
+	bool		written;
 
 	hc_shmem_count(HC_COUNT_REFUSED, batch->n_refusals + batch->n_unkept);
 	count_dropped(batch->n_unkept, TOO_MANY);
 	batch->n_unkept = 0;
-	if (batch->n_refusals == 0)
+	if (batch->n_refusals == 0 &&
+		(waiting == NIL || GetCurrentTimestamp() < waiting_until))
 		return;
 	StartTransactionCommand();
-	write_letters(batch, NIL, batch->n_refusals);
+	written = write_letters(batch, NIL);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(old);
+	if (written)
+		forget_waiting();
+	else
+		count_dropped(let_wait(batch), CANNOT_WRITE);
 	batch->n_refusals = 0;
 }
 
@@ -248,7 +348,8 @@ hc_letter_rows(const List *rows)
 	/* the sync worker adds some as well, so what was counted is of no use */
 	n_letters = -1;
 	StartTransactionCommand();
-	write_letters(NULL, rows, list_length(rows));
+	if (!write_letters(NULL, rows))
+		count_dropped(list_length(rows), CANNOT_WRITE);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(old);
 }

@@ -17,8 +17,9 @@ extern void hc_letter_add(HcBatch *batch, int slot, const char *message);
 
 /*
  * Counts and writes what was noted, in a transaction of its own, once the batch is
- * applied.  Never waits for another transaction.  Raises what writing a table
- * raises.
+ * applied.  Never waits for another transaction: letters of events that cannot be
+ * written now are tried again by a later call, whatever its batch has.  Raises what
+ * writing a table raises.
  */
 extern void hc_letter_write(HcBatch *batch);
 

@@ -8,7 +8,9 @@
  * makes it come a second time, whoever locks the whole table makes it be lost.
  *
  * There is one letter per entry, however often it is refused, found by a hash
- * of key and member, since an index cannot hold keys of any length.
+ * of key and member, since an index cannot hold keys of any length.  An event has
+ * no row from which it could be made again, so it has a letter of its own, and
+ * that has all of it.
  */
 #include "postgres.h"
 
@@ -116,7 +118,7 @@ hc_letterbox_put(HcLetterbox *box, const HcLetter *letter)
 	HeapTuple	tuple;
 
 	values[Anum_letter_entry - 1] = Int64GetDatum(hash);
-	old = take_old(box, hash, key, member, values);
+	old = letter->event == NULL && take_old(box, hash, key, member, values);
 	values[Anum_letter_at - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
 	if (!old)
 	{
@@ -125,7 +127,13 @@ hc_letterbox_put(HcLetterbox *box, const HcLetter *letter)
 		values[Anum_letter_attempts - 1] = Int64GetDatum(1);
 		values[Anum_letter_since - 1] = values[Anum_letter_at - 1];
 	}
-	if (letter->mapping == NULL)
+	if (letter->event != NULL)
+	{
+		values[Anum_letter_relation - 1] = ObjectIdGetDatum(letter->relid);
+		nulls[Anum_letter_relation - 1] = !OidIsValid(letter->relid);
+		nulls[Anum_letter_mapping - 1] = true;
+	}
+	else if (letter->mapping == NULL)
 		set_origin(box, letter->relid, letter->key, letter->member,
 				   values, nulls);
 	else
@@ -142,6 +150,11 @@ hc_letterbox_put(HcLetterbox *box, const HcLetter *letter)
 	values[Anum_letter_sqlstate - 1] =
 		CStringGetTextDatum(unpack_sql_state(letter->sqlstate));
 	values[Anum_letter_lsn - 1] = LSNGetDatum(letter->lsn);
+	nulls[Anum_letter_payload - 1] = letter->event == NULL;
+	if (letter->event != NULL)
+		values[Anum_letter_payload - 1] =
+			PointerGetDatum(cstring_to_text_with_len(letter->event->data,
+													 (int) letter->event->len));
 
 	tuple = heap_form_tuple(RelationGetDescr(box->rel), values, nulls);
 	CatalogTupleInsert(box->rel, tuple);
@@ -264,7 +277,8 @@ take_old(HcLetterbox *box, int64 entry, const text *key, const text *member,
 		bool		nulls[Natts_letter];
 
 		heap_deform_tuple(tuple, RelationGetDescr(rel), old, nulls);
-		if (!same_text(old[Anum_letter_key - 1], nulls[Anum_letter_key - 1], key) ||
+		if (!nulls[Anum_letter_payload - 1] ||
+			!same_text(old[Anum_letter_key - 1], nulls[Anum_letter_key - 1], key) ||
 			!same_text(old[Anum_letter_member - 1],
 					   nulls[Anum_letter_member - 1], member) ||
 			!hc_letterbox_delete(rel, &tuple->t_self))

@@ -28,7 +28,8 @@
 #define Anum_letter_since		11
 #define Anum_letter_at			12
 #define Anum_letter_entry		13
-#define Natts_letter			13
+#define Anum_letter_payload		14
+#define Natts_letter			14
 
 /* The op of a row that could not be rendered. */
 #define HC_LETTER_RENDER	"render"
@@ -43,6 +44,7 @@ typedef struct HcLetter
 	const char *op;
 	HcBytes		key;
 	const HcBytes *member;		/* or NULL */
+	const HcBytes *event;		/* encoded; NULL: it is about an entry */
 	const char *message;
 	int			sqlstate;		/* ERRCODE_* */
 	XLogRecPtr	lsn;
@@ -60,7 +62,7 @@ extern void hc_letterbox_close(HcLetterbox *box);
 
 /*
  * Puts a letter in, instead of an older one about the same entry; false if there
- * was one, so that there are not more of them now.  Needs a snapshot; leaves memory
+ * was one, so that there are not more of them now.  Each event has its own.  Needs a snapshot; leaves memory
  * in the current memory context.
  */
 extern bool hc_letterbox_put(HcLetterbox *box, const HcLetter *letter);

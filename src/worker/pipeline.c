@@ -5,8 +5,8 @@
  * While Redis works on one batch the next is filled.  What was acknowledged is
  * in Redis itself, as the watermark, so nothing is kept here: after any error
  * the pipeline is closed, and the next one goes on where the watermark says.
- * Replaying is harmless, since every op says what an entry is, not how it
- * changes.
+ * Replaying is harmless to entries, since every op says what one is, not how it
+ * changes.  Events are applied together with the watermark, and so once.
  */
 #include "postgres.h"
 
@@ -18,6 +18,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "worker/gap.h"
+#include "worker/holds.h"
 #include "worker/letter.h"
 #include "worker/owner.h"
 #include "worker/pipeline.h"
@@ -219,11 +220,14 @@ hc_pipeline_open(HcPipeline *line, const char *redis_url)
 		store_watermark(line, line->acked_text);
 	line->lost = false;
 	look_for_owners(line);
+	hc_due_init(&line->due);
+	line->sampled_lsn = InvalidXLogRecPtr;
 
 	open_feed(line);
 	/* what replicas had of a server before says nothing about those of this one */
 	pg_atomic_write_u64(&line->db->replicated, InvalidXLogRecPtr);
 	hc_replica_publish(line->db, line->acked.applied);
+	pg_atomic_write_u32(&line->db->ours, 1);
 	pg_atomic_write_u32(&line->db->connected, 1);
 
 	/* waiting for replies may have eaten a wake-up */
@@ -265,6 +269,7 @@ acknowledge(HcPipeline *line)
 	hc_shed_end(&line->shed, line->conn);
 	if (line->probing)
 		return;
+	hc_due_expect(&line->due, batch->first_due);
 	hc_letter_write(batch);
 	line->acked = batch->mark;
 	strlcpy(line->acked_text, line->sent_text, sizeof(line->acked_text));
@@ -302,12 +307,27 @@ put_back(HcPipeline *line, const char *message, const char *hint)
 			 hint ? errhint("%s", hint) : 0));
 }
 
+/*
+ * Of a batch that is applied, ops have an error that is not known to be theirs.
+ * The batch comes again, but for events, which must not, and a second attempt, whose
+ * watermark is there already: then the entries are left to a comparison.
+ */
+static void
+leave_unsure(HcPipeline *line)
+{
+	if (!hc_batch_has_events(line->sent) && !hc_apply_is_second(&line->apply))
+		put_back(line, "Redis refused a change for a reason that may pass", NULL);
+	hc_gap_owe("Redis refused a change for a reason that may pass.");
+	line->unfinished = false;
+	acknowledge(line);
+}
+
 /* Redis has no memory for the batch. */
 static void
 starve(HcPipeline *line)
 {
 	/* a second attempt: the watermark is that of the first */
-	if (line->apply.expected == line->sent_text)
+	if (hc_apply_is_second(&line->apply))
 	{
 		line->unfinished = true;
 		ereport(ERROR,
@@ -356,7 +376,7 @@ collect(HcPipeline *line)
 					 "Redis has gone back to older data, or somebody writes keys that begin with \"hybrid_cache:\". The worker goes on from the watermark that is there.");
 			break;
 		case HC_APPLY_UNSURE:
-			put_back(line, "Redis refused a change for a reason that may pass", NULL);
+			leave_unsure(line);
 			break;
 		case HC_APPLY_FENCED:
 
@@ -426,10 +446,41 @@ is_shedding(HcPipeline *line)
 	return true;
 }
 
+/* Nothing is in flight, and all that was committed before now is applied. */
+static void
+look_for_due(HcPipeline *line, TimestampTz now)
+{
+	if (hc_due_work(&line->due, line->conn, &line->fence, now))
+		line->fed = HC_FEED_MORE;
+}
+
+/*
+ * The same for a worker that may not catch up for long: all that was committed
+ * before the sample was taken is applied when what was flushed then is.  Not in the
+ * middle of a transaction.
+ */
+static void
+look_for_due_sample(HcPipeline *line)
+{
+	if (!XLogRecPtrIsInvalid(line->sampled_lsn))
+	{
+		if (line->apply.in_flight)
+			return;
+		if ((line->acked.applied < line->sampled_lsn ||
+			 !XLogRecPtrIsInvalid(line->acked.cut)) && !hc_breaks(HC_BREAK_DUE))
+			return;
+		look_for_due(line, line->sampled);
+	}
+	line->sampled = GetCurrentTimestamp();
+	flush_published(line);
+	line->sampled_lsn = GetFlushRecPtr(NULL);
+}
+
 void
 hc_pipeline_work(HcPipeline *line)
 {
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), TURN_MS);
+	TimestampTz now = GetCurrentTimestamp();
 	XLogRecPtr	flushed;
 
 	flush_published(line);
@@ -447,7 +498,11 @@ hc_pipeline_work(HcPipeline *line)
 		if (line->shed.state == HC_SHED_WAITING)
 			return;
 		if (!line->apply.in_flight)
+		{
 			line->lacks_replicas = hc_replica_ask(line->db, line->conn);
+			hc_holds_look(line->db, line->conn, &line->fence);
+		}
+		look_for_due_sample(line);
 		if (line->fed == HC_FEED_MORE)
 		{
 			line->reading = true;
@@ -482,13 +537,25 @@ hc_pipeline_work(HcPipeline *line)
 	{
 		caught_up(line, flushed);
 		line->lacks_replicas = hc_replica_ask(line->db, line->conn);
+		look_for_due(line, now);
+		line->sampled = now;
+		line->sampled_lsn = flushed;
 	}
 }
 
 TimestampTz
 hc_pipeline_wake_at(HcPipeline *line)
 {
-	return line->shed.state == HC_SHED_WAITING ? line->shed.retry_at : DT_NOEND;
+	TimestampTz holds_at = hc_holds_wake_at(line->db);
+
+	if (line->shed.state == HC_SHED_WAITING)
+		return line->shed.retry_at;
+
+	/* nothing is done about it before that */
+	if (line->apply.in_flight)
+		return DT_NOEND;
+	return line->fed == HC_FEED_END
+		? Min(hc_due_wake_at(&line->due), holds_at) : holds_at;
 }
 
 bool
@@ -503,6 +570,9 @@ void
 hc_pipeline_look(HcPipeline *line)
 {
 	HcWatermark mark;
+
+	/* some may be waiting for who has locked the table */
+	hc_letter_write(line->sent);
 
 	/* the other database may have given up what we want */
 	if (hc_owner_any_foreign && GetCurrentTimestamp() >= line->owners_at)

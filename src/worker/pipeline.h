@@ -8,6 +8,7 @@
 #include "redis/connection.h"
 #include "shmem.h"
 #include "worker/apply.h"
+#include "worker/due.h"
 #include "worker/feed.h"
 #include "worker/shed.h"
 
@@ -25,6 +26,10 @@ typedef struct HcPipeline
 	bool		reading;		/* WAL is being read: an error is about that */
 	bool		probing;		/* in flight is only a look at the watermark */
 	TimestampTz filling_since;	/* 0: the batch is empty */
+
+	HcDue		due;
+	TimestampTz sampled;		/* what was committed before that is applied ... */
+	XLogRecPtr	sampled_lsn;	/* ... once everything up to there is; or invalid */
 
 	TimestampTz owners_at;		/* look then whose the key templates are */
 

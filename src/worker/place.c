@@ -22,6 +22,7 @@
 #include "worker/slot.h"
 
 static HcPlace *find_place(List *places, Oid database);
+static bool has_processes(const HcPlace *place);
 static bool database_exists(Oid database);
 
 void
@@ -67,8 +68,7 @@ hc_place_scan(List **places)
 	{
 		HcPlace    *place = lfirst(cell);
 
-		if (place->seen || place->worker.handle != NULL ||
-			place->keeper.handle != NULL)
+		if (place->seen || has_processes(place))
 			continue;
 		hc_shmem_release(place->database);
 		*places = foreach_delete_current(*places, cell);
@@ -113,6 +113,19 @@ find_place(List *places, Oid database)
 			return place;
 	}
 	return NULL;
+}
+
+static bool
+has_processes(const HcPlace *place)
+{
+	int			i;
+
+	for (i = 0; i < HC_NUM_ROLES; i++)
+	{
+		if (place->roles[i].handle != NULL)
+			return true;
+	}
+	return place->worker.handle != NULL;
 }
 
 /* Does pg_database have it, whether or not one may connect to it? */

@@ -6,6 +6,7 @@
 #define HC_PLACE_H
 
 #include "nodes/pg_list.h"
+#include "role.h"
 #include "worker/process.h"
 
 typedef struct HcPlace
@@ -17,7 +18,7 @@ typedef struct HcPlace
 	bool		starting;		/* its worker has not answered yet */
 	bool		running;		/* its worker has said that it runs */
 	HcProcess	worker;
-	HcProcess	keeper;
+	HcProcess	roles[HC_NUM_ROLES];
 } HcPlace;
 
 /*

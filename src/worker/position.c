@@ -86,22 +86,24 @@ hc_position_skip(XLogRecPtr lsn)
 	hc_slot_advance(unreadable);
 }
 
-/* Is everything that the watermark calls applied part of our own history? */
+/*
+ * Is everything that the watermark calls applied part of our own history?  If not,
+ * *fork is the last position that both have, or invalid if that is not known.
+ */
 static bool
-is_our_history(const HcWatermark *mark, TimeLineID timeline, XLogRecPtr flushed)
+is_our_history(const HcWatermark *mark, TimeLineID timeline, XLogRecPtr flushed,
+			   XLogRecPtr *fork)
 {
 	List	   *history;
-	XLogRecPtr	fork;
 
-	if (mark->applied > flushed || mark->cut > flushed)
-		return false;
+	*fork = InvalidXLogRecPtr;
 	if (mark->timeline == timeline)
-		return true;
+		return mark->applied <= flushed && mark->cut <= flushed;
 	history = readTimeLineHistory(timeline);
 	if (!tliInHistory(mark->timeline, history))
 		return false;
-	fork = tliSwitchPoint(mark->timeline, history, NULL);
-	return mark->applied <= fork && mark->cut <= fork;
+	*fork = tliSwitchPoint(mark->timeline, history, NULL);
+	return mark->applied <= *fork && mark->cut <= *fork;
 }
 
 /*
@@ -115,6 +117,34 @@ begin_at(HcWatermark *mark, XLogRecPtr lsn)
 	mark->system = GetSystemIdentifier();
 	mark->database = MyDatabaseId;
 	mark->applied = mark->restart = lsn;
+}
+
+/*
+ * Redis has what never happened here, and all that happened before the fork.
+ * Events of before must not come again, and those of after must come.  A transaction
+ * that was prepared before may end after: mostly it is open in the other history,
+ * too.  false if the WAL is gone.
+ */
+static bool
+begin_at_fork(HcWatermark *mark, XLogRecPtr fork)
+{
+	XLogRecPtr	applied = Min(mark->applied, fork);
+	XLogRecPtr	restart;
+
+	if (applied < created_lsn ||
+		(!hc_slot_reserve(Min(mark->restart, applied)) && !hc_slot_reserve(applied)))
+		return false;
+	restart = Max(hc_slot_restart(), unreadable);
+	if (restart > applied)
+		return false;
+	mark->applied = applied;
+	mark->restart = restart;
+	if (mark->cut > fork)
+	{
+		mark->cut = InvalidXLogRecPtr;
+		mark->ops_done = 0;
+	}
+	return true;
 }
 
 /* The slot had to be made anew though Redis has a watermark. */
@@ -138,6 +168,7 @@ hc_position_find(Oid database, const char *stored, size_t len,
 	TimeLineID	timeline;
 	XLogRecPtr	flushed = GetFlushRecPtr(&timeline);
 	XLogRecPtr	first = Max(hc_slot_restart(), unreadable);
+	XLogRecPtr	fork;
 
 	if (stored == NULL)
 	{
@@ -150,10 +181,11 @@ hc_position_find(Oid database, const char *stored, size_t len,
 		gap = "The watermark in Redis cannot be read.";
 		begin_at(mark, first);
 	}
-	else if (!is_our_history(mark, timeline, flushed))
+	else if (!is_our_history(mark, timeline, flushed, &fork))
 	{
 		gap = "The watermark in Redis is not of this server's history.";
-		begin_at(mark, first);
+		if (XLogRecPtrIsInvalid(fork) || !begin_at_fork(mark, fork))
+			begin_at(mark, first);
 	}
 	else if (mark->applied < created_lsn)
 	{

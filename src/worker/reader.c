@@ -223,6 +223,8 @@ look_at_ops(HcTransaction *txn, const HcRecord *record)
 			txn->damaged = true;
 			return;
 		}
+		if (hc_op_is_event(op.kind))
+			continue;
 		if (!hc_op_is_removal(op.kind))
 			txn->has_sets = true;
 		else if (OidIsValid(op.version.relation))

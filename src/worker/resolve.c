@@ -17,7 +17,8 @@
  * forgotten and comes again is missed.  The missed ones are followed once more,
  * from the first op on, as many passes as it takes to remember all of them.
  *
- * Arrivals (op.h) are not followed here: they count only within a batch.
+ * Arrivals (op.h) are not followed here, since they count only within a batch; but
+ * for those of timers.
  *
  * When that would be too many passes, the resolution is not complete: some
  * removals count that should be void, and their entries are missing in Redis
@@ -58,6 +59,7 @@ typedef struct Owner
 {
 	HcVersion	version;
 	uint64		number;
+	bool		kept;			/* a timer */
 	struct Owner *older;
 } Owner;
 
@@ -85,6 +87,7 @@ struct HcResolution
 	MemoryContext context;
 	bool		complete;
 	uint64	  **voids;			/* bitmaps of PIECE_BITS ops each; NULL: none void */
+	uint64	  **unkept;			/* the same: timers that only seem to be kept */
 	uint64		n_pieces;
 
 	/* while it is made */
@@ -121,32 +124,40 @@ is_versioned_removal(const HcOp *op)
 	return hc_op_is_removal(op->kind) && OidIsValid(op->version.relation);
 }
 
+/* Notes an op, or takes that back. */
 static void
-add_void(HcResolution *resolution, uint64 number)
+mark(HcResolution *resolution, uint64 **pieces, uint64 number, bool value)
 {
 	uint64	  **piece;
-	uint64		bit = number % PIECE_BITS;
+	uint64		bit = UINT64CONST(1) << (number % 64);
 
 	/* pieces of a damaged transaction are missing */
 	if (number / PIECE_BITS >= resolution->n_pieces)
 		return;
-	piece = &resolution->voids[number / PIECE_BITS];
-	if (*piece == NULL)
+	piece = &pieces[number / PIECE_BITS];
+	if (*piece == NULL && value)
 		*piece = MemoryContextAllocZero(resolution->context, PIECE_BITS / 8);
-	(*piece)[bit / 64] |= UINT64CONST(1) << (bit % 64);
+	if (value)
+		(*piece)[number % PIECE_BITS / 64] |= bit;
+	else if (*piece != NULL)
+		(*piece)[number % PIECE_BITS / 64] &= ~bit;
 }
 
-/* What was found out about this op was not all. */
-static void
-remove_void(HcResolution *resolution, uint64 number)
+static bool
+is_marked(const HcResolution *resolution, uint64 **pieces, uint64 number)
 {
-	uint64	   *piece = NULL;
-	uint64		bit = number % PIECE_BITS;
+	const uint64 *piece = NULL;
 
 	if (number / PIECE_BITS < resolution->n_pieces)
-		piece = resolution->voids[number / PIECE_BITS];
-	if (piece != NULL)
-		piece[bit / 64] &= ~(UINT64CONST(1) << (bit % 64));
+		piece = pieces[number / PIECE_BITS];
+	return piece != NULL &&
+		(piece[number % PIECE_BITS / 64] >> (number % 64) & 1) != 0;
+}
+
+static void
+add_void(HcResolution *resolution, uint64 number)
+{
+	mark(resolution, resolution->voids, number, true);
 }
 
 static void
@@ -189,6 +200,24 @@ take_back(HcResolution *resolution, OwnerElement *entry, const HcVersion *ended)
 	return false;
 }
 
+/* A timer that is kept says the same as the set that it replaces, if that is known. */
+static bool
+hand_on(HcResolution *resolution, OwnerElement *entry, const HcVersion *replaced,
+		const HcVersion *version)
+{
+	Owner	   *owner;
+
+	for (owner = entry->last; owner != NULL; owner = owner->older)
+	{
+		resolution->n_steps++;
+		if (!hc_op_ends(replaced, &owner->version))
+			continue;
+		owner->version = *version;
+		return true;
+	}
+	return false;
+}
+
 static void
 add_owner(HcResolution *resolution, OwnerElement *entry, const HcOp *op,
 		  uint64 number)
@@ -198,8 +227,18 @@ add_owner(HcResolution *resolution, OwnerElement *entry, const HcOp *op,
 	resolution->n_owners++;
 	owner->version = op->version;
 	owner->number = number;
+	owner->kept = op->kept && (entry->last == NULL || entry->last->kept);
+	if (op->kept && !owner->kept)
+		mark(resolution, resolution->unkept, number, true);
 	owner->older = entry->last;
 	entry->last = owner;
+}
+
+/* Does the op say nothing here? */
+static bool
+is_ignored(const HcOp *op)
+{
+	return hc_op_is_event(op->kind) || (op->arrived && hc_op_is_removal(op->kind));
 }
 
 /*
@@ -212,7 +251,19 @@ follow_op(HcResolution *resolution, OwnerElement *entry, const HcOp *op,
 {
 	HcVersion	replaced;
 
-	if (!hc_op_is_removal(op->kind))
+	if (op->arrived)
+	{
+		/* what was captured of its successors is not kept */
+		if (entry->last != NULL && entry->last->kept)
+		{
+			entry->last->kept = false;
+			mark(resolution, resolution->unkept, entry->last->number, true);
+		}
+	}
+	else if (op->kept && hc_op_replaced(op, &replaced) &&
+		hand_on(resolution, entry, &replaced, &op->version))
+		add_void(resolution, number);
+	else if (!hc_op_is_removal(op->kind))
 	{
 		if (hc_op_replaced(op, &replaced) &&
 			!take_back(resolution, entry, &replaced))
@@ -266,12 +317,13 @@ find_contested(HcReader *reader, HcTransaction *txn)
 	{
 		Print		print;
 
-		if (hc_op_is_removal(op.kind) && !is_versioned_removal(&op))
+		if (is_ignored(&op) ||
+			(hc_op_is_removal(op.kind) && !is_versioned_removal(&op)))
 			continue;
 		print = print_of(&op);
-		if (!hc_op_is_removal(op.kind))
+		if (!hc_op_is_removal(op.kind) && !op.arrived)
 			filter_add(set, &print);
-		else if (!op.arrived && filter_has(set, &print))
+		else if (filter_has(set, &print))
 			filter_add(contested, &print);
 	}
 	bloom_free(set);
@@ -343,7 +395,7 @@ follow(HcResolution *resolution, HcReader *reader, HcTransaction *txn,
 		Print		print = print_of(&op);
 		OwnerElement *entry = owners_lookup(resolution->owners, print);
 
-		if (op.arrived)
+		if (is_ignored(&op))
 			continue;
 		if (entry == NULL)
 		{
@@ -354,7 +406,7 @@ follow(HcResolution *resolution, HcReader *reader, HcTransaction *txn,
 				miss(resolution, txn, &print);
 				continue;
 			}
-			if (hc_op_is_removal(op.kind))
+			if (hc_op_is_removal(op.kind) || op.arrived)
 				continue;
 			entry = add_entry(resolution, txn, print);
 		}
@@ -380,14 +432,15 @@ follow_missed(HcResolution *resolution, HcReader *reader, HcTransaction *txn,
 		OwnerElement *entry;
 		bool		found;
 
-		if (op.arrived || print.b % n_passes != pass ||
+		if (is_ignored(&op) || print.b % n_passes != pass ||
 			!filter_has(resolution->missed, &print))
 			continue;
-		remove_void(resolution, number);
+		/* what was found out about this op was not all */
+		mark(resolution, resolution->voids, number, false);
 		entry = owners_lookup(resolution->owners, print);
 		if (entry == NULL)
 		{
-			if (hc_op_is_removal(op.kind))
+			if (hc_op_is_removal(op.kind) || op.arrived)
 				continue;
 			entry = owners_insert(resolution->owners, print, &found);
 			entry->last = NULL;
@@ -437,6 +490,14 @@ resolve(HcResolution *resolution, HcReader *reader, HcTransaction *txn)
 	}
 }
 
+static uint64 **
+make_pieces(HcResolution *resolution)
+{
+	return MemoryContextAllocExtended(resolution->context,
+									  resolution->n_pieces * sizeof(uint64 *),
+									  MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+}
+
 HcResolution *
 hc_resolve_transaction(HcReader *reader, HcTransaction *txn)
 {
@@ -452,9 +513,8 @@ hc_resolve_transaction(HcReader *reader, HcTransaction *txn)
 	resolution->context = context;
 	resolution->complete = true;
 	resolution->n_pieces = txn->n_ops / PIECE_BITS + 1;
-	resolution->voids = MemoryContextAllocExtended(context,
-												   resolution->n_pieces * sizeof(uint64 *),
-												   MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	resolution->voids = make_pieces(resolution);
+	resolution->unkept = make_pieces(resolution);
 
 	MemoryContextSwitchTo(making);
 	resolution->owners = owners_create(making, 256, NULL);
@@ -474,12 +534,13 @@ hc_resolve_free(HcResolution *resolution)
 bool
 hc_resolve_is_void(HcResolution *resolution, uint64 number)
 {
-	const uint64 *piece = NULL;
-	uint64		bit = number % PIECE_BITS;
+	return is_marked(resolution, resolution->voids, number);
+}
 
-	if (number / PIECE_BITS < resolution->n_pieces)
-		piece = resolution->voids[number / PIECE_BITS];
-	return piece != NULL && (piece[bit / 64] >> (bit % 64) & 1) != 0;
+bool
+hc_resolve_is_unkept(HcResolution *resolution, uint64 number)
+{
+	return is_marked(resolution, resolution->unkept, number);
 }
 
 bool

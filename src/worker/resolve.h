@@ -21,6 +21,12 @@ extern void hc_resolve_free(HcResolution *resolution);
 extern bool hc_resolve_is_void(HcResolution *resolution, uint64 number);
 
 /*
+ * Is it a timer that is not kept, although it says so, since a later op of the
+ * transaction tells of a version that it relies on?
+ */
+extern bool hc_resolve_is_unkept(HcResolution *resolution, uint64 number);
+
+/*
  * false if memory did not suffice.  Then a removal that should be void may
  * count: the entry is missing in Redis, which is safer than a stale one.
  */

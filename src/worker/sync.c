@@ -91,15 +91,35 @@ typedef struct HcSync
 	bool		busy;			/* they come faster than BUSY_RATE */
 } HcSync;
 
-/* Set by hc_sync_set_watch(). */
-static bool (*work_is_due) (void);
-static void (*look_for_work) (void);
+/* Set by hc_sync_add_watch(). */
+static struct
+{
+	bool		(*is_due) (void);
+	void		(*look) (void);
+}			watches[HC_NUM_ROLES];
+static int	n_watches = 0;
 
 void
-hc_sync_set_watch(bool (*is_due) (void), void (*look) (void))
+hc_sync_add_watch(bool (*is_due) (void), void (*look) (void))
 {
-	work_is_due = is_due;
-	look_for_work = look;
+	Assert(n_watches < HC_NUM_ROLES);
+	watches[n_watches].is_due = is_due;
+	watches[n_watches].look = look;
+	n_watches++;
+}
+
+/* Looks for work for other processes, or only where that is known to be due. */
+static void
+look_for_work(bool everywhere)
+{
+	int			i;
+
+	for (i = 0; i < n_watches; i++)
+	{
+		if (everywhere ||
+			(watches[i].is_due != NULL && watches[i].is_due()))
+			watches[i].look();
+	}
 }
 
 static bool
@@ -190,6 +210,8 @@ recover(HcSync *sync)
 	hc_shmem_count(HC_COUNT_RECONNECTS, 1);
 	hc_shmem_set_error(sync->db, error->message);
 	pg_atomic_write_u32(&sync->db->failing, 1);
+	if (error->sqlerrcode == ERRCODE_OBJECT_IN_USE)
+		pg_atomic_write_u32(&sync->db->ours, 0);
 	if (error->sqlerrcode == ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION)
 		hc_breaker_failed(&sync->db->breaker, error->message, false, false);
 
@@ -330,9 +352,8 @@ tick(HcSync *sync)
 	exists = extension_exists();
 	if (!exists && sync->ticks % TICKS_PER_CHECK == 0)
 		begin_to_retire(sync);
-	if (exists && sync->line->conn != NULL &&
-		(sync->ticks % TICKS_PER_CHECK == 0 || work_is_due()))
-		look_for_work();
+	if (exists && sync->line->conn != NULL)
+		look_for_work(sync->ticks % TICKS_PER_CHECK == 0);
 	hc_retention_apply(sync->line);
 	hc_gap_look();
 	if (sync->line->conn != NULL && hc_pipeline_is_idle(sync->line))
@@ -374,7 +395,7 @@ turn(HcSync *sync)
 			else
 			{
 				sync->homeless = false;
-				look_for_work();
+				look_for_work(true);
 			}
 		}
 		if (sync->line->conn != NULL)
@@ -493,7 +514,7 @@ hc_sync_main(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
-	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+	hc_shmem_connect(database);
 
 	/* nothing of this database is to have a say in what its worker does */
 	SetConfigOption("search_path", "pg_catalog", PGC_SUSET, PGC_S_OVERRIDE);

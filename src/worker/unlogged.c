@@ -48,7 +48,7 @@ owe(void)
 	{
 		const HcTrigger *trigger = lfirst(lc);
 
-		if (!has_unlogged(trigger))
+		if (hc_catalog_is_event(trigger) || !has_unlogged(trigger))
 			continue;
 		hc_owed_mark(trigger->oid, "unlogged table was emptied by recovery");
 		n++;

@@ -132,10 +132,13 @@ send_aside(Oid database)
 	while (GetCurrentTimestamp() < deadline)
 	{
 		bool		gone;
+		int			i;
 
 		LWLockAcquire(hc_shared->lock, LW_SHARED);
-		gone = db->database != database ||
-			(db->worker_pid == 0 && db->keep.pid == 0);
+		gone = db->worker_pid == 0;
+		for (i = 0; i < HC_NUM_ROLES; i++)
+			gone = gone && db->posts[i].pid == 0;
+		gone = gone || db->database != database;
 		LWLockRelease(hc_shared->lock);
 		if (gone)
 			break;

@@ -10,8 +10,11 @@
  */
 #include "postgres.h"
 
+#include "broken.h"
 #include "common/shortest_dec.h"
 #include "utils/memutils.h"
+#include "worker/event_slot.h"
+#include "worker/timer.h"
 #include "worker/wire.h"
 
 /* Ops of one merged command; long enough to make its fixed cost vanish. */
@@ -28,6 +31,12 @@ static const char *const verbs[HC_OP_KIND_LAST + 1] = {
 	[HC_OP_ZREM] = "ZREM",
 	[HC_OP_SADD] = "SADD",
 	[HC_OP_SREM] = "SREM",
+	[HC_OP_XADD] = "XADD",
+	[HC_OP_PUBLISH] = "PUBLISH",
+	[HC_OP_RPUSH] = "RPUSH",
+	[HC_OP_LPUSH] = "LPUSH",
+	[HC_OP_TIMER] = "ZADD",
+	[HC_OP_UNTIMER] = "ZREM",
 };
 
 const char *
@@ -58,6 +67,12 @@ void
 hc_wire_append_array(StringInfo buf, int n)
 {
 	append_header(buf, '*', n);
+}
+
+void
+hc_wire_append_length(StringInfo buf, size_t len)
+{
+	append_header(buf, '$', len);
 }
 
 void
@@ -115,13 +130,72 @@ begin_command(HcBatch *batch, int n_ops)
 	batch->n_commands++;
 }
 
-/* One op alone; returns the number of commands. */
+/*
+ * Timers of one stream, all kept or none, or removals of such; returns the number
+ * of commands.  That the stream has something pending is known to its registry
+ * already if they are kept.
+ */
 static int
-write_single(HcBatch *batch, const HcSlot *slot)
+write_timers(HcBatch *batch, const int *slots, int n)
 {
 	StringInfo	wire = &batch->wire;
+	const HcSlot *first = &batch->slots[slots[0]];
+	bool		set = first->kind == HC_OP_TIMER;
+	HcBytes		stream = {batch->text.data + first->key, first->key_len};
+	char		registry[HC_TIMER_REGISTRY_SIZE];
+	double		due = first->due;
+	StringInfoData pending;
+	int			i;
+
+	initStringInfo(&pending);
+	hc_timer_key(&pending, stream);
+	hc_wire_append_array(wire, 2 + (first->kept ? 1 : 0) + n * first->n_args);
+	append_verb(wire, verbs[first->kind]);
+	hc_wire_append_bulk(wire, pending.data, pending.len);
+	if (first->kept)
+		append_verb(wire, "XX");
+	for (i = 0; i < n; i++)
+	{
+		const HcSlot *slot = &batch->slots[slots[i]];
+
+		append_part(batch, wire, slot->args, slot->end);
+		due = Min(due, slot->due);
+	}
+	pfree(pending.data);
+	if (!set || first->kept)
+		return 1;
+
+	hc_timer_registry(registry);
+	hc_wire_append_array(wire, 5);
+	append_verb(wire, "ZADD");
+	hc_wire_append_bulk(wire, registry, strlen(registry));
+	append_verb(wire, "LT");
+	hc_wire_append_double(wire, due);
+	append_part(batch, wire, first->start, first->args);
+	return 2;
+}
+
+static bool
+is_timer(const HcSlot *slot)
+{
+	return slot->kind == HC_OP_TIMER || slot->kind == HC_OP_UNTIMER;
+}
+
+/* One op alone; returns the number of commands. */
+static int
+write_single(HcBatch *batch, int index)
+{
+	StringInfo	wire = &batch->wire;
+	const HcSlot *slot = &batch->slots[index];
 	int			n = 0;
 
+	if (hc_op_is_event(slot->kind))
+	{
+		hc_event_slot_append(batch, slot);
+		return 1;
+	}
+	if (is_timer(slot))
+		return write_timers(batch, &index, 1);
 	if (slot->kind == HC_OP_HASH)
 	{
 		/* a field that is gone must not stay behind */
@@ -152,7 +226,7 @@ write_single(HcBatch *batch, const HcSlot *slot)
 static void
 compile_single(HcBatch *batch, int index)
 {
-	int			n = write_single(batch, &batch->slots[index]);
+	int			n = write_single(batch, index);
 
 	for (; n > 0; n--)
 	{
@@ -188,9 +262,28 @@ compile_merged(HcBatch *batch, const char *verb, const int *slots, int n,
 	}
 }
 
-/* The living whole-key ops: SETs and UNLINKs merged, the others one by one. */
+/* The same for timers; what their registry says is about the first of them. */
 static void
-compile_whole(HcBatch *batch)
+compile_timers(HcBatch *batch, const int *slots, int n)
+{
+	int			first = batch->n_order;
+	int			i;
+
+	begin_command(batch, n);
+	for (i = 0; i < n; i++)
+		batch->order[batch->n_order++] = slots[i];
+	if (write_timers(batch, slots, n) == 1)
+		return;
+	begin_command(batch, 1);
+	batch->commands[batch->n_commands - 1].first = first;
+}
+
+/*
+ * The living whole-key ops of these keys: SETs and UNLINKs merged, the others
+ * one by one.
+ */
+static void
+compile_whole(HcBatch *batch, int from, int to)
 {
 	int			sets[MERGE_OPS];
 	int			unlinks[MERGE_OPS];
@@ -198,7 +291,7 @@ compile_whole(HcBatch *batch)
 	int			n_unlinks = 0;
 	int			i;
 
-	for (i = 0; i < batch->n_keys; i++)
+	for (i = from; i < to; i++)
 	{
 		int			index = batch->key_entries[i].whole;
 		HcSlot	   *slot;
@@ -230,6 +323,17 @@ compile_whole(HcBatch *batch)
 		compile_merged(batch, "UNLINK", unlinks, n_unlinks, true);
 }
 
+static void
+compile_run(HcBatch *batch, const int *slots, int n)
+{
+	const HcSlot *first = &batch->slots[slots[0]];
+
+	if (is_timer(first))
+		compile_timers(batch, slots, n);
+	else
+		compile_merged(batch, verbs[first->kind], slots, n, false);
+}
+
 /* The living member ops of a key, merged by verb. */
 static void
 compile_members(HcBatch *batch, const HcKeyEntry *key)
@@ -253,15 +357,43 @@ compile_members(HcBatch *batch, const HcKeyEntry *key)
 				compile_single(batch, i);
 				continue;
 			}
-			run[n++] = i;
-			if (n == MERGE_OPS)
+			if (n == MERGE_OPS ||
+				(n > 0 && batch->slots[i].kept != batch->slots[run[0]].kept))
 			{
-				compile_merged(batch, verbs[kind], run, n, false);
+				compile_run(batch, run, n);
 				n = 0;
 			}
+			run[n++] = i;
 		}
 		if (n > 0)
-			compile_merged(batch, verbs[kind], run, n, false);
+			compile_run(batch, run, n);
+	}
+}
+
+/* What holds for the entries, and then the living events in their order. */
+static void
+compile_segment(HcBatch *batch, int number)
+{
+	const HcSegment *segment = &batch->segments[number];
+	bool		last = number + 1 == batch->n_segments;
+	int			end_key = last ? batch->n_keys : segment[1].first_key;
+	int			end_event = last ? batch->n_events : segment[1].first_event;
+	int			i;
+
+	compile_whole(batch, segment->first_key, end_key);
+	for (i = segment->first_key; i < end_key; i++)
+	{
+		if (batch->key_entries[i].first >= 0)
+			compile_members(batch, &batch->key_entries[i]);
+	}
+	for (i = segment->first_event; i < end_event; i++)
+	{
+		int			event = batch->events[i];
+
+		if (hc_breaks(HC_BREAK_ORDER))
+			event = batch->events[end_event - 1 - (i - segment->first_event)];
+		if (!batch->slots[event].dead)
+			compile_single(batch, event);
 	}
 }
 
@@ -278,12 +410,8 @@ hc_wire_compile(HcBatch *batch)
 		batch->order = MemoryContextAllocHuge(batch->context,
 											  batch->n_slots * sizeof(int));
 
-	compile_whole(batch);
-	for (i = 0; i < batch->n_keys; i++)
-	{
-		if (batch->key_entries[i].first >= 0)
-			compile_members(batch, &batch->key_entries[i]);
-	}
+	for (i = 0; i < batch->n_segments; i++)
+		compile_segment(batch, i);
 	MemoryContextSwitchTo(old);
 }
 
@@ -307,7 +435,12 @@ hc_wire_compile_again(HcBatch *batch, List *commands)
 		int			i;
 
 		for (i = 0; i < merged->n_ops; i++)
-			compile_single(batch, order[merged->first + i]);
+		{
+			int			slot = order[merged->first + i];
+
+			if (!batch->slots[slot].dead)
+				compile_single(batch, slot);
+		}
 	}
 	pfree(before);
 	pfree(order);

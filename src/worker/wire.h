@@ -16,11 +16,12 @@ extern void hc_wire_compile(HcBatch *batch);
  */
 extern void hc_wire_compile_again(HcBatch *batch, List *commands);
 
-/* The Redis command of an op. */
+/* The Redis command of an op that is no HC_OP_COMMAND. */
 extern const char *hc_wire_verb(HcOpKind kind);
 
-/* Appends a RESP array header or bulk string. */
+/* Appends a RESP array header, the head of a bulk string, or a bulk string. */
 extern void hc_wire_append_array(StringInfo buf, int n);
+extern void hc_wire_append_length(StringInfo buf, size_t len);
 extern void hc_wire_append_bulk(StringInfo buf, const char *data, size_t len);
 extern void hc_wire_append_double(StringInfo buf, double value);
 extern void hc_wire_append_int64(StringInfo buf, int64 value);
