@@ -369,7 +369,7 @@ compare_score(HcAnswers *answers, int entry, const HcOp *op,
 	score = strtod(text, &end);
 	if (end != text + len || isnan(score))
 		return false;
-	if (op->kind == HC_OP_ZREM ||
+	if (hc_op_is_removal(op->kind) ||
 		score != (op->kind == HC_OP_GEOADD ? hc_geohash_score(op->x, op->y) : op->x))
 		hc_expected_set_stale(answers->expected, entry);
 	return true;

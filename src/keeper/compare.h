@@ -51,7 +51,8 @@ extern bool hc_compare_is_full(const HcCompare *compare);
 /*
  * Waits for the answers, serving interrupts, and calls found, in the order of the
  * adds, for each entry that is not as it should be; the op's bytes last until
- * the next add.  An absent entry that has expired is as it should be.  Then all
+ * the next add.  An absent entry that has expired, or an absent timer that was due, is as it
+ * should be.  Then all
  * is forgotten, and it can be used again.
  *
  * Raises what Redis refuses, 08006 if it is silent for hybrid_cache.command_timeout

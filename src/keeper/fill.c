@@ -185,20 +185,22 @@ void
 hc_fill_ask(Oid mapping, HcBytes key, TimestampTz missed_at)
 {
 	HcDatabase *db = hc_shmem_mine();
-	HcKeep	   *keep;
+	HcFill	   *fill;
+	HcPost	   *post;
 
 	/* who does not repair does not fill in, either */
 	if (db == NULL || key.len > HC_FILL_KEY_SIZE || !hc_repair || !hc_enabled ||
 		RecoveryInProgress())
 		return;
-	keep = &db->keep;
+	fill = &db->keep.fill;
+	post = &db->posts[HC_ROLE_KEEPER];
 
 	/* a keeper may have gone without having seen to those that wait */
-	if (enter(&keep->fill, mapping, key, missed_at) ||
-		(pg_atomic_read_u32(&keep->fill.waiting) > 0 &&
-		 pg_atomic_read_u32(&keep->owing) == 0 &&
-		 *(Latch *volatile *) &keep->latch == NULL))
-		hc_shmem_owe();
+	if (enter(fill, mapping, key, missed_at) ||
+		(pg_atomic_read_u32(&fill->waiting) > 0 &&
+		 pg_atomic_read_u32(&post->wanted) == 0 &&
+		 *(Latch *volatile *) &post->latch == NULL))
+		hc_role_call(HC_ROLE_KEEPER);
 }
 
 bool

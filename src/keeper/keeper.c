@@ -67,9 +67,7 @@ static List *pasts = NIL;		/* HcRetry *, of mappings */
 static void
 leave(bool unfinished)
 {
-	if (unfinished)
-		pg_atomic_write_u32(&keeper_db->keep.owing, 1);
-	hc_shmem_keeper_leave(keeper_db);
+	hc_role_leave(keeper_db, HC_ROLE_KEEPER, unfinished);
 	proc_exit(0);
 }
 
@@ -86,7 +84,7 @@ hc_keeper_obey(void)
 	}
 
 	/* the settings of a database are only read when a process starts */
-	if (pg_atomic_read_u32(&keeper_db->keep.recheck) != 0)
+	if (pg_atomic_read_u32(&keeper_db->posts[HC_ROLE_KEEPER].recheck) != 0)
 		leave(true);
 	if (keeper_db->aside_until != 0 && hc_shmem_is_aside(MyDatabaseId))
 		leave(true);
@@ -146,7 +144,7 @@ static void
 call(void)
 {
 	if (hc_repair && hc_enabled && hc_schedule_look(hc_shmem_mine()))
-		hc_shmem_owe();
+		hc_role_call(HC_ROLE_KEEPER);
 }
 
 /* Sleeps until then, or until there is something new to do. */
@@ -157,7 +155,7 @@ rest(TimestampTz until)
 
 	pgstat_report_activity(STATE_IDLE, NULL);
 	pgstat_report_stat(false);
-	while (now < until && pg_atomic_read_u32(&keeper_db->keep.owing) == 0)
+	while (now < until && pg_atomic_read_u32(&keeper_db->posts[HC_ROLE_KEEPER].wanted) == 0)
 	{
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
@@ -254,6 +252,9 @@ work(const List *jobs)
 static void
 keeper_exit(int code, Datum arg)
 {
+	pg_atomic_write_u64(&keeper_db->keep.ticket, 0);
+	hc_progress_reset(keeper_db);
+	hc_fill_abandon(&keeper_db->keep.fill);
 	hc_request_return(keeper_db);
 }
 
@@ -267,7 +268,7 @@ hc_keeper_main(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
-	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+	hc_shmem_connect(database);
 
 	/* nothing of this database is to have a say in what its keeper does */
 	SetConfigOption("search_path", "pg_catalog", PGC_SUSET, PGC_S_OVERRIDE);
@@ -283,7 +284,7 @@ hc_keeper_main(Datum arg)
 					PGC_S_OVERRIDE);
 	SetConfigOption("synchronous_commit", "local", PGC_SUSET, PGC_S_OVERRIDE);
 
-	keeper_db = hc_shmem_keep(database);
+	keeper_db = hc_role_take(HC_ROLE_KEEPER, database);
 	if (keeper_db == NULL)
 		proc_exit(0);
 	before_shmem_exit(keeper_exit, 0);
@@ -299,7 +300,7 @@ hc_keeper_main(Datum arg)
 		MemoryContextReset(turn_context);
 
 		/* what is owed from here on calls again */
-		pg_atomic_write_u32(&keeper_db->keep.owing, 0);
+		pg_atomic_write_u32(&keeper_db->posts[HC_ROLE_KEEPER].wanted, 0);
 		pg_memory_barrier();
 		if (hc_fill_is_wanted())
 			leave_at = 0;
@@ -326,5 +327,5 @@ hc_keeper_main(Datum arg)
 void
 hc_keeper_init(void)
 {
-	hc_sync_set_watch(hc_schedule_may_be_due, call);
+	hc_sync_add_watch(hc_schedule_may_be_due, call);
 }

@@ -10,6 +10,7 @@
 
 #include "keeper/question.h"
 #include "utils/memutils.h"
+#include "worker/timer.h"
 #include "worker/wire.h"
 
 /*
@@ -51,6 +52,26 @@ add_arg(HcQuestions *questions, HcBytes arg)
 {
 	hc_wire_append_bulk(&questions->args, arg.data, arg.len);
 	questions->n_args++;
+}
+
+/* The key at which an entry is, which a timer has beside its stream. */
+static void
+add_key(HcQuestions *questions, const HcOp *op)
+{
+	StringInfoData name;
+	HcBytes		key;
+
+	if (op->kind != HC_OP_TIMER && op->kind != HC_OP_UNTIMER)
+	{
+		add_arg(questions, op->key);
+		return;
+	}
+	initStringInfo(&name);
+	hc_timer_key(&name, op->key);
+	key.data = name.data;
+	key.len = name.len;
+	add_arg(questions, key);
+	pfree(name.data);
 }
 
 /* The arguments become a command, about n entries from first on. */
@@ -178,7 +199,7 @@ ask_member(HcQuestions *questions, HcAsk ask, const HcOp *op)
 		questions->first = next;
 		questions->bytes = 0;
 		if (ask != HC_ASK_STRINGS)
-			add_arg(questions, op->key);
+			add_key(questions, op);
 	}
 	add_arg(questions, ask == HC_ASK_STRINGS ? op->key : op->member);
 	questions->bytes += op->value.len;
@@ -199,6 +220,8 @@ hc_question_add(HcQuestions *questions, const HcOp *op)
 		case HC_OP_GEOADD:
 		case HC_OP_ZADD:
 		case HC_OP_ZREM:
+		case HC_OP_TIMER:
+		case HC_OP_UNTIMER:
 			ask_member(questions, HC_ASK_SCORES, op);
 			return;
 		case HC_OP_SADD:
@@ -214,6 +237,8 @@ hc_question_add(HcQuestions *questions, const HcOp *op)
 			add_arg(questions, op->key);
 			put_question(questions, HC_ASK_ABSENT, questions->expected->n, 1);
 			return;
+		default:
+			elog(ERROR, "op of kind %d is about no entry", (int) op->kind);
 	}
 }
 

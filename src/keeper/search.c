@@ -5,7 +5,7 @@
  * Redis is searched with SCAN and its kin, which hold it up for a moment only.
  * A pattern of SCAN finds more than the template means, so what it finds is
  * matched again, with the types of the columns.  What another mapping could have
- * written is left out.
+ * written is left out, and so are the extension's own keys.
  *
  * Who searches says how Redis is asked: a session by its connection, the keeper
  * by its own.
@@ -19,6 +19,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "worker/timer.h"
 
 /* Redis's hint for how much one step of a SCAN looks at. */
 #define SCAN_COUNT	"1000"
@@ -40,6 +41,8 @@ struct HcSearch
 	const char *key_glob;
 	const char *member_glob;
 	const char *only_key;		/* there is no other; NULL: there may be */
+	const char *type;			/* of Redis, that the keys have */
+	bool		timers;			/* entries are beside the keys */
 	HcSearchAsk ask;
 	void	   *ask_arg;
 
@@ -75,6 +78,10 @@ hc_search_create(const HcShape *shape, List *others, HcSearchAsk ask, void *arg)
 		search->member_glob = to_redis(hc_template_glob(shape->member_template));
 	if (key->n_parts == 1 && !key->parts[0].is_column)
 		search->only_key = to_redis(key->parts[0].text);
+	search->timers = strcmp(shape->type, HC_TYPE_TIMER) == 0;
+	search->type = search->timers ? "zset" : shape->type;
+	if (search->timers)
+		search->key_glob = HC_TIMER_PREFIX "*";
 	search->others = others;
 	search->ask = ask;
 	search->ask_arg = arg;
@@ -175,10 +182,28 @@ consider(HcSearch *search, HcBytes key, const HcBytes *member,
 	found(key, member, arg);
 }
 
+/* Where the members of a key are. */
+static HcBytes
+place_of(const HcSearch *search, HcBytes key)
+{
+	StringInfoData name;
+	HcBytes		place;
+
+	if (!search->timers)
+		return key;
+	initStringInfo(&name);
+	hc_timer_key(&name, key);
+	place.data = name.data;
+	place.len = name.len;
+	return place;
+}
+
 /* A key of the right type that the pattern found. */
 static void
 take_key(HcSearch *search, HcBytes key, HcSearchFound found, void *arg)
 {
+	if (hc_op_is_own_key(key))
+		return;
 	if (search->shape.member == NULL)
 		consider(search, key, NULL, found, arg);
 	else if (hc_match(search->shape.key, key.data, key.len))
@@ -198,11 +223,13 @@ step_one_key(HcSearch *search, HcSearchFound found, void *arg)
 	Words		words = {0};
 	HcBytes		type;
 
+	HcBytes		place = place_of(search, key);
+
 	add_literal(&words, "TYPE");
-	add_word(&words, key.data, key.len);
+	add_word(&words, place.data, place.len);
 	type = reply_bytes(search->ask(words.n, words.data, words.len, search->ask_arg));
-	if (type.len == strlen(search->shape.type) &&
-		memcmp(type.data, search->shape.type, type.len) == 0)
+	if (type.len == strlen(search->type) &&
+		memcmp(type.data, search->type, type.len) == 0)
 		take_key(search, key, found, arg);
 	search->at_end = true;
 }
@@ -211,24 +238,37 @@ static void
 step_keys(HcSearch *search, HcSearchFound found, void *arg)
 {
 	const redisReply *keys = scan(search, "SCAN", NULL, &search->key_cursor,
-								  search->key_glob, search->shape.type);
+								  search->key_glob, search->type);
 	size_t		i;
 
 	search->at_end = strcmp(search->key_cursor, "0") == 0;
 	for (i = 0; i < keys->elements; i++)
-		take_key(search, reply_bytes(keys->element[i]), found, arg);
+	{
+		HcBytes		name = reply_bytes(keys->element[i]);
+		HcBytes		streams[2];
+		int			n;
+
+		if (!search->timers)
+			take_key(search, name, found, arg);
+		else
+		{
+			for (n = hc_timer_streams(name, streams); n > 0; n--)
+				take_key(search, streams[n - 1], found, arg);
+		}
+	}
 }
 
 /* Goes on with the members of the first collection. */
 static void
 step_members(HcSearch *search, HcSearchFound found, void *arg)
 {
-	const char *type = search->shape.type;
+	const char *type = search->type;
 	const char *command = strcmp(type, "hash") == 0 ? "HSCAN" :
 		strcmp(type, "zset") == 0 ? "ZSCAN" : "SSCAN";
 	int			stride = strcmp(type, "set") == 0 ? 1 : 2;
 	HcBytes    *key = linitial(search->collections);
-	const redisReply *members = scan(search, command, key, &search->member_cursor,
+	HcBytes		place = place_of(search, *key);
+	const redisReply *members = scan(search, command, &place, &search->member_cursor,
 									 search->member_glob, NULL);
 	size_t		i;
 
