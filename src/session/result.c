@@ -8,10 +8,20 @@
 #include "postgres.h"
 
 #include "compat.h"
+#include "mapping/bytes.h"
 #include "mb/pg_wchar.h"
 #include "session/result.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+
+/* Is it text, in an encoding that the server's may not have all characters of? */
+static bool
+is_text(const redisReply *reply)
+{
+	return GetDatabaseEncoding() == PG_SQL_ASCII
+		? memchr(reply->str, '\0', reply->len) == NULL
+		: pg_verify_mbstr(PG_UTF8, reply->str, reply->len, true);
+}
 
 text *
 hc_result_text(const redisReply *reply)
@@ -23,6 +33,15 @@ hc_result_text(const redisReply *reply)
 		return NULL;
 	data = hc_result_decode(reply, &len);
 	return cstring_to_text_with_len(data, len);
+}
+
+bool
+hc_result_is_text(const redisReply *reply)
+{
+	HcBytes		bytes = {reply->str, reply->len};
+
+	return is_text(reply) &&
+		(GetDatabaseEncoding() == PG_UTF8 || hc_bytes_text(bytes) != NULL);
 }
 
 char *
@@ -39,14 +58,12 @@ hc_result_decode(const redisReply *reply, size_t *len)
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("value from Redis is too large")));
 
-	if (GetDatabaseEncoding() == PG_SQL_ASCII
-		? memchr(reply->str, '\0', reply->len) != NULL
-		: !pg_verify_mbstr(PG_UTF8, reply->str, reply->len, true))
+	if (!is_text(reply))
 		ereport(ERROR,
 				(errcode(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE),
 				 errmsg("value from Redis is not text"),
 				 errdetail("It contains a zero byte or is not valid UTF-8."),
-				 errhint("redis_get_bytea() reads a binary value.")));
+				 errhint("Functions whose names end in _bytea return binary values.")));
 
 	if (GetDatabaseEncoding() == PG_SQL_ASCII || reply->len == 0)
 		return reply->str;

@@ -14,7 +14,10 @@
  */
 extern text *hc_result_text(const redisReply *reply);
 
-/* The same as bytes, which *data points to inside the reply or a copy. */
+/* Is a string reply text that the server's encoding has? */
+extern bool hc_result_is_text(const redisReply *reply);
+
+/* What hc_result_text() returns as bytes, which *data points to inside the reply or a copy. */
 extern char *hc_result_decode(const redisReply *reply, size_t *len);
 
 /* A string reply as it is, NULL for nil. */

@@ -14,6 +14,7 @@
 
 #include "redis/breaker.h"
 #include "redis/connection.h"
+#include "redis/script.h"
 #include "session/session.h"
 #include "settings.h"
 #include "shmem.h"
@@ -28,6 +29,10 @@ static char *connection_url;
 static bool watching;
 
 static const redisReply *run(const HcArguments *args, bool check);
+static const redisReply *receive(const char *command, bool check);
+static HcArguments *wrap_script(const HcScript *script, const HcArguments *args,
+								int n_keys);
+static void send_text(HcArguments *call, const HcScript *script);
 static void fail_watch(void);
 static HcConnection *get_connection(void);
 static HcBreaker *find_breaker(void);
@@ -59,6 +64,30 @@ hc_session_search(int argc, const char *const *argv, const size_t *argvlen, void
 	for (i = 1; i < argc; i++)
 		hc_arguments_add(&args, argv[i], argvlen[i]);
 	return hc_session_command(&args);
+}
+
+void
+hc_session_begin(void)
+{
+	(void) get_connection();
+}
+
+void
+hc_session_append(const HcArguments *args)
+{
+	hc_connection_append(connection, args->n, args->data, args->len);
+}
+
+const redisReply *
+hc_session_next(const char *command)
+{
+	return receive(command, true);
+}
+
+const redisReply *
+hc_session_next_any(const char *command)
+{
+	return receive(command, false);
 }
 
 /* Is it the error reply of a server that has nothing to answer with (yet)? */
@@ -117,6 +146,65 @@ hc_session_try(const HcArguments *args, ErrorData **error)
 	}
 	PG_END_TRY();
 	return reply;
+}
+
+const redisReply *
+hc_session_script(const char *name, const HcArguments *args, int n_keys)
+{
+	const HcScript *script = hc_script_get(name);
+	HcArguments *call = wrap_script(script, args, n_keys);
+	const redisReply *reply = hc_session_ask(call);
+
+	if (hc_script_is_unknown(reply))
+	{
+		send_text(call, script);
+		reply = hc_session_ask(call);
+	}
+	hc_reply_check(reply, hc_session_server());
+	return reply;
+}
+
+const redisReply *
+hc_session_try_script(const char *name, const HcArguments *args, int n_keys,
+					  ErrorData **error)
+{
+	const HcScript *script = hc_script_get(name);
+	HcArguments *call = wrap_script(script, args, n_keys);
+	const redisReply *reply = hc_session_try(call, error);
+
+	if (reply != NULL && hc_script_is_unknown(reply))
+	{
+		send_text(call, script);
+		reply = hc_session_try(call, error);
+	}
+	return reply;
+}
+
+/* The command that runs a script which Redis has. */
+static HcArguments *
+wrap_script(const HcScript *script, const HcArguments *args, int n_keys)
+{
+	HcArguments *call = palloc(sizeof(*call));
+	int			i;
+
+	hc_arguments_begin(call, "EVALSHA");
+	hc_arguments_add(call, script->sha1, strlen(script->sha1));
+	hc_arguments_add_integer(call, n_keys);
+	for (i = 0; i < args->n; i++)
+		hc_arguments_add(call, args->data[i], args->len[i]);
+	call->command = psprintf("EVALSHA of %s.lua", script->name);
+	return call;
+}
+
+/* Makes it the command that brings the script along. */
+static void
+send_text(HcArguments *call, const HcScript *script)
+{
+	call->command = psprintf("EVAL of %s.lua", script->name);
+	call->data[0] = "EVAL";
+	call->len[0] = strlen("EVAL");
+	call->data[1] = script->text;
+	call->len[1] = script->len;
 }
 
 void
@@ -204,22 +292,37 @@ static const redisReply *
 run(const HcArguments *args, bool check)
 {
 	ErrorContextCallback callback;
-	HcConnection *conn;
-	TimestampTz deadline;
-	const redisReply *reply;
 
 	callback.callback = add_context;
 	callback.arg = unconstify(char *, args->command);
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
 
-	conn = get_connection();
+	hc_session_begin();
+	hc_session_append(args);
+	error_context_stack = callback.previous;
+
+	return receive(args->command, check);
+}
+
+/* The next reply of the connection, to a command of this name. */
+static const redisReply *
+receive(const char *command, bool check)
+{
+	ErrorContextCallback callback;
+	TimestampTz deadline;
+	const redisReply *reply;
+
+	callback.callback = add_context;
+	callback.arg = unconstify(char *, command);
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+
 	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 										   hc_command_timeout);
-	hc_connection_append(conn, args->n, args->data, args->len);
-	reply = hc_connection_reply(conn, deadline);
+	reply = hc_connection_reply(connection, deadline);
 	if (check)
-		hc_reply_check(reply, hc_connection_name(conn));
+		hc_reply_check(reply, hc_connection_name(connection));
 
 	error_context_stack = callback.previous;
 	return reply;

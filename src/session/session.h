@@ -5,8 +5,8 @@
 #ifndef HC_SESSION_H
 #define HC_SESSION_H
 
-#include "functions/arguments.h"
 #include "nodes/pg_list.h"
+#include "redis/arguments.h"
 #include "redis/reply.h"
 
 /*
@@ -26,6 +26,28 @@ extern const redisReply *hc_session_ask(const HcArguments *args);
  * ReThrowError(), or to be forgotten.
  */
 extern const redisReply *hc_session_try(const HcArguments *args, ErrorData **error);
+
+/*
+ * Several commands in one round trip: after begin(), commands are appended, and
+ * next() returns the reply to the first that was not answered, or raises, like
+ * hc_session_command(); next_any() also returns an error reply.  Each may take
+ * hybrid_cache.command_timeout.  command is a name for messages, or NULL.
+ */
+extern void hc_session_begin(void);
+extern void hc_session_append(const HcArguments *args);
+extern const redisReply *hc_session_next(const char *command);
+extern const redisReply *hc_session_next_any(const char *command);
+
+/*
+ * hc_session_command() and hc_session_try() for a script of src/lua: args are
+ * its KEYS, n_keys of them, and its ARGV, begun without a command.  (The latter
+ * returns error replies, too.)
+ */
+extern const redisReply *hc_session_script(const char *name,
+										   const HcArguments *args, int n_keys);
+extern const redisReply *hc_session_try_script(const char *name,
+											   const HcArguments *args, int n_keys,
+											   ErrorData **error);
 
 /* hc_session_command() for a search of Redis: an HcSearchAsk (keeper/search.h). */
 extern const redisReply *hc_session_search(int argc, const char *const *argv,
