@@ -1,6 +1,6 @@
 /*
  * refused.c
- *	  The commands that redis_command() does not pass on.
+ *	  The commands that redis_command() and its like do not pass on.
  *
  * All calls of a session share one connection on which each command has one
  * answer.  What would break that is refused by name, since Redis would accept
@@ -35,6 +35,7 @@ static const Refused refused_commands[] = {
 	{"BZMPOP", NULL, BLOCKS},
 	{"BZPOPMAX", NULL, BLOCKS},
 	{"BZPOPMIN", NULL, BLOCKS},
+	{"DEBUG", "SLEEP", BLOCKS},
 	{"WAIT", NULL, BLOCKS},
 	{"WAITAOF", NULL, BLOCKS},
 
@@ -73,10 +74,11 @@ static const Refused refused_commands[] = {
 
 static bool is_word(const HcArguments *args, int i, const char *word);
 static bool has_block(const HcArguments *args);
-static void refuse(const char *command, const char *subcommand, Reason reason);
+static void refuse(const char *function, const char *command,
+				   const char *subcommand, Reason reason);
 
 void
-hc_refused_check(const HcArguments *args)
+hc_refused_check(const HcArguments *args, const char *function)
 {
 	for (int i = 0; i < (int) lengthof(refused_commands); i++)
 	{
@@ -85,11 +87,21 @@ hc_refused_check(const HcArguments *args)
 		if (is_word(args, 0, refused->command) &&
 			(refused->subcommand == NULL ||
 			 is_word(args, 1, refused->subcommand)))
-			refuse(refused->command, refused->subcommand, refused->reason);
+			refuse(function, refused->command, refused->subcommand,
+				   refused->reason);
 	}
 	if (has_block(args))
-		refuse(is_word(args, 0, "XREAD") ? "XREAD" : "XREADGROUP", "BLOCK",
-			   BLOCKS);
+		refuse(function, is_word(args, 0, "XREAD") ? "XREAD" : "XREADGROUP",
+			   "BLOCK", BLOCKS);
+}
+
+const char *
+hc_refused_find(const HcArguments *args, const char *const *commands, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (is_word(args, 0, commands[i]))
+			return commands[i];
+	return NULL;
 }
 
 /* Is the argument this word, in upper or lower case? */
@@ -106,21 +118,21 @@ has_block(const HcArguments *args)
 {
 	int			i;
 
-	if (is_word(args, 0, "XREAD"))
-		i = 1;
-	else if (is_word(args, 0, "XREADGROUP"))
-		i = 4;					/* after GROUP group consumer */
-	else
+	if (!is_word(args, 0, "XREAD") && !is_word(args, 0, "XREADGROUP"))
 		return false;
-
-	for (; i < args->n && !is_word(args, i, "STREAMS"); i++)
+	for (i = 1; i < args->n && !is_word(args, i, "STREAMS"); i++)
+	{
 		if (is_word(args, i, "BLOCK"))
 			return true;
+		if (is_word(args, i, "GROUP"))
+			i += 2;				/* its name and the consumer's can be any */
+	}
 	return false;
 }
 
 static void
-refuse(const char *command, const char *subcommand, Reason reason)
+refuse(const char *function, const char *command, const char *subcommand,
+	   Reason reason)
 {
 	const char *hint = NULL;
 
@@ -141,7 +153,7 @@ refuse(const char *command, const char *subcommand, Reason reason)
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("redis_command() does not support %s%s%s", command,
+			 errmsg("%s does not support %s%s%s", function, command,
 					subcommand ? " " : "", subcommand ? subcommand : ""),
 			 errhint("%s", hint)));
 }
