@@ -5,9 +5,9 @@
 #ifndef HC_DOCUMENT_H
 #define HC_DOCUMENT_H
 
-#include "functions/arguments.h"
 #include "mapping/mapping.h"
 #include "mapping/match.h"
+#include "redis/arguments.h"
 #include "redis/reply.h"
 #include "utils/jsonb.h"
 

@@ -22,9 +22,6 @@
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
-/* Keys of the extension itself begin with this. */
-#define OWN_KEYS	"hybrid_cache:"
-
 typedef struct MappingName
 {
 	Oid			relid;
@@ -138,6 +135,7 @@ find_trigger(Relation rel, const char *name)
 {
 	HcTrigger  *trigger = NULL;
 	ListCell   *lc;
+	bool		timer;
 
 	foreach(lc, hc_catalog_relation(RelationGetRelid(rel), NULL))
 	{
@@ -159,12 +157,18 @@ find_trigger(Relation rel, const char *name)
 						name, RelationGetRelationName(rel)),
 				 errhint("Read it from table \"%s\".",
 						 get_rel_name(hc_catalog_mapping(trigger)->relid))));
-	if (trigger->function == HC_FUNCTION_INVALIDATE)
+	timer = strcmp(hc_catalog_kind(trigger), hc_kind_name(HC_KIND_TIMER)) == 0;
+	if (trigger->function != HC_FUNCTION_WRITE_THROUGH || timer)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("mapping \"%s\" of table \"%s\" has nothing to read",
 						name, RelationGetRelationName(rel)),
-				 errdetail("A mapping of kind \"invalidate\" only removes keys.")));
+				 hc_catalog_is_event(trigger)
+				 ? errdetail("A mapping of kind \"%s\" sends events when rows change.",
+							 hc_catalog_kind(trigger))
+				 : timer
+				 ? errdetail("A mapping of kind \"timer\" adds events to a stream.")
+				 : errdetail("A mapping of kind \"invalidate\" only removes keys.")));
 	return trigger;
 }
 
@@ -377,6 +381,5 @@ hc_readable_is_trusted(HcReadable *readable, HcBytes key)
 		if (hc_match(lfirst(lc), key.data, key.len))
 			return false;
 	}
-	return key.len < strlen(OWN_KEYS) ||
-		memcmp(key.data, OWN_KEYS, strlen(OWN_KEYS)) != 0;
+	return true;
 }
