@@ -19,6 +19,11 @@
 #define HC_BREAK_SUPERSEDED 7	/* captures a version that was replaced before */
 #define HC_BREAK_WINDOW		8	/* repairs entries that were changed meanwhile */
 #define HC_BREAK_LATE		9	/* forgets rows that move within the table */
+#define HC_BREAK_ONCE		10	/* applies events of a cut transaction again */
+#define HC_BREAK_ORDER		11	/* applies events before what came before them */
+#define HC_BREAK_LEASE		12	/* stores results that an invalidation has overtaken */
+#define HC_BREAK_MARK		13	/* keeps what a rolled back transaction holds */
+#define HC_BREAK_DUE		14	/* fires timers before changes made in time */
 
 #ifndef HC_BREAK
 #define HC_BREAK	HC_BREAK_NOTHING

@@ -78,6 +78,15 @@ typedef size_t HcReplyCount;
 	(pg_namespace_aclcheck(schema, role, ACL_USAGE) == ACLCHECK_OK)
 #endif
 
+/* May the role call the function? */
+#if PG_VERSION_NUM >= 160000
+#define hc_compat_may_execute(function, role) \
+	(object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE) == ACLCHECK_OK)
+#else
+#define hc_compat_may_execute(function, role) \
+	(pg_proc_aclcheck(function, role, ACL_EXECUTE) == ACLCHECK_OK)
+#endif
+
 /* The file node if the current transaction gave the relation another one, or 0. */
 #if PG_VERSION_NUM >= 160000
 #define hc_compat_new_storage(rel) \

@@ -5,18 +5,22 @@
  */
 #include "postgres.h"
 
+#include "cache/lease.h"
 #include "cache/readable.h"
 #include "capture/buffer.h"
 #include "capture/guard.h"
-#include "capture/ledger.h"
 #include "capture/synchronous.h"
 #include "fmgr.h"
+#include "inbound/bridge.h"
+#include "inbound/consumer.h"
 #include "keeper/keeper.h"
 #include "mapping/mapping.h"
 #include "miscadmin.h"
+#include "role.h"
 #include "settings.h"
 #include "shmem.h"
 #include "worker/launcher.h"
+#include "worker/mark.h"
 #include "worker/utility.h"
 
 PG_MODULE_MAGIC;
@@ -41,10 +45,14 @@ _PG_init(void)
 	hc_mapping_init();
 	hc_buffer_init();
 	hc_synchronous_init();
-	hc_ledger_init();
+	hc_mark_init();
+	hc_role_register();
 	hc_guard_init();
 	hc_readable_init();
+	hc_lease_init();
 	hc_utility_init();
 	hc_keeper_init();
+	hc_consumer_init();
+	hc_bridge_init();
 	hc_launcher_init();
 }

@@ -27,6 +27,8 @@ int			hc_max_dead_letters;
 bool		hc_synchronous;
 int			hc_sync_timeout;
 int			hc_wait_replicas;
+int			hc_stale_ttl;
+int			hc_lease_timeout;
 int			hc_max_databases;
 int			hc_wal_keep_size;
 int			hc_max_wal_keep_size;
@@ -49,7 +51,7 @@ hc_settings_init(void)
 
 	DefineCustomStringVariable("hybrid_cache.key_prefix",
 							   "Sets what is put before every key in Redis.",
-							   "It applies to the keys of mappings and of all functions but redis_command(). "
+							   "It applies to the keys of mappings and of all functions that are not given whole commands. "
 							   "With it, several databases can share one Redis server.",
 							   &hc_key_prefix,
 							   "",
@@ -169,6 +171,26 @@ hc_settings_init(void)
 							0, 0, INT_MAX,
 							PGC_SIGHUP,
 							0,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("hybrid_cache.stale_ttl",
+							"Sets how long after its time hybrid_cache.cached() may return an old result while another session computes the new one.",
+							"The results that a session stores are kept for so much longer. "
+							"0 means never: the others wait.",
+							&hc_stale_ttl,
+							0, 0, INT_MAX,
+							PGC_USERSET,
+							GUC_UNIT_MS,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("hybrid_cache.lease_timeout",
+							"Sets how long hybrid_cache.cached() waits for another session that computes the result.",
+							"After that it runs the query itself. When it is a session of another server or another client of Redis, "
+							"its right to store the result ends after the time that it has set.",
+							&hc_lease_timeout,
+							60000, 1, INT_MAX,
+							PGC_USERSET,
+							GUC_UNIT_MS,
 							NULL, NULL, NULL);
 
 	DefineCustomIntVariable("hybrid_cache.max_databases",

@@ -30,6 +30,9 @@ extern bool hc_synchronous;
 extern int	hc_sync_timeout;
 /* ... and until so many replicas of it have it, too */
 extern int	hc_wait_replicas;
+/* milliseconds: how long cached results live on, and are waited for */
+extern int	hc_stale_ttl;
+extern int	hc_lease_timeout;
 /* how many databases of this cluster can have the extension */
 extern int	hc_max_databases;
 /* MB of WAL behind what Redis has; MB kept for Redis at most, -1: no limit */

@@ -17,6 +17,7 @@
 #include "access/xlog.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "postmaster/bgworker.h"
 #include "settings.h"
 #include "shmem.h"
 #include "storage/ipc.h"
@@ -28,6 +29,8 @@
 HcShared   *hc_shared = NULL;
 
 static HcDatabase *my_slot = NULL;
+static uint64 rechecks_seen = 0;	/* hc_shared->rechecks, before the settings of
+									 * the database were read */
 static shmem_request_hook_type prev_shmem_request_hook = NULL;
 static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
 
@@ -64,6 +67,11 @@ shmem_startup(void)
 		int			j;
 
 		memset(hc_shared, 0, shared_size());
+		if (!pg_strong_random(&hc_shared->start, sizeof(hc_shared->start)))
+			ereport(FATAL,
+					(errcode(ERRCODE_INTERNAL_ERROR),
+					 errmsg("could not generate a random number")));
+		pg_atomic_init_u64(&hc_shared->rechecks, 0);
 		hc_shared->lock = &(GetNamedLWLockTranche(TRANCHE_NAME))->lock;
 		for (i = 0; i < hc_max_databases; i++)
 		{
@@ -74,14 +82,16 @@ shmem_startup(void)
 			pg_atomic_init_u64(&db->applied, InvalidXLogRecPtr);
 			pg_atomic_init_u64(&db->replicated, InvalidXLogRecPtr);
 			pg_atomic_init_u32(&db->connected, 0);
+			pg_atomic_init_u32(&db->ours, 0);
 			pg_atomic_init_u32(&db->failing, 0);
 			pg_atomic_init_u32(&db->recheck, 0);
+			pg_atomic_init_u32(&db->marks_aborted, 0);
 			for (j = 0; j < HC_NUM_COUNTERS; j++)
 				pg_atomic_init_u64(&db->counters[j], 0);
 			ConditionVariableInit(&db->applied_cv);
 			hc_breaker_init(&db->breaker);
-			pg_atomic_init_u32(&db->keep.owing, 0);
-			pg_atomic_init_u32(&db->keep.recheck, 0);
+			for (j = 0; j < HC_NUM_ROLES; j++)
+				hc_role_init(&db->posts[j]);
 			pg_atomic_init_u64(&db->keep.ticket, 0);
 			pg_atomic_init_u32(&db->keep.outcome, HC_WINDOW_PENDING);
 			pg_atomic_init_u64(&db->keep.purging, 0);
@@ -91,6 +101,7 @@ shmem_startup(void)
 			hc_progress_init(&db->keep.progress);
 			hc_fill_init(&db->keep.fill);
 			hc_request_init(&db->keep.requests);
+			hc_traffic_init(db->bridges);
 		}
 	}
 	LWLockRelease(AddinShmemInitLock);
@@ -147,15 +158,6 @@ static void
 wake(HcDatabase *db)
 {
 	Latch	   *latch = *(Latch *volatile *) &db->worker_latch;
-
-	if (latch != NULL)
-		SetLatch(latch);
-}
-
-static void
-wake_keeper(HcDatabase *db)
-{
-	Latch	   *latch = *(Latch *volatile *) &db->keep.latch;
 
 	if (latch != NULL)
 		SetLatch(latch);
@@ -242,15 +244,19 @@ hc_shmem_scan(void)
 void
 hc_shmem_recheck(Oid database)
 {
-	HcDatabase *db = hc_shmem_find(database);
+	HcDatabase *db;
+	int			i;
 
-	if (db != NULL)
-	{
-		pg_atomic_write_u32(&db->recheck, 1);
-		pg_atomic_write_u32(&db->keep.recheck, 1);
-		wake(db);
-		wake_keeper(db);
-	}
+	/* first, for a process that is not to be found yet */
+	pg_atomic_fetch_add_u64(&hc_shared->rechecks, 1);
+	db = hc_shmem_find(database);
+	if (db == NULL)
+		return;
+	pg_atomic_write_u32(&db->recheck, 1);
+	for (i = 0; i < HC_NUM_ROLES; i++)
+		pg_atomic_write_u32(&db->posts[i].recheck, 1);
+	wake(db);
+	hc_role_wake(db);
 }
 
 void
@@ -264,7 +270,7 @@ hc_shmem_step_aside(Oid database, TimestampTz until)
 	{
 		db->aside_until = until;
 		wake(db);
-		wake_keeper(db);
+		hc_role_wake(db);
 		wake_launcher_locked();
 	}
 	LWLockRelease(hc_shared->lock);
@@ -301,6 +307,19 @@ worker_exit(int code, Datum arg)
 	LWLockRelease(hc_shared->lock);
 }
 
+void
+hc_shmem_connect(Oid database)
+{
+	rechecks_seen = pg_atomic_read_u64(&hc_shared->rechecks);
+	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+}
+
+bool
+hc_shmem_is_outdated(void)
+{
+	return pg_atomic_read_u64(&hc_shared->rechecks) != rechecks_seen;
+}
+
 HcDatabase *
 hc_shmem_claim(Oid database, bool *taken)
 {
@@ -327,8 +346,10 @@ hc_shmem_claim(Oid database, bool *taken)
 		pg_atomic_write_u64(&db->wanted, InvalidXLogRecPtr);
 		pg_atomic_write_u64(&db->applied, InvalidXLogRecPtr);
 		pg_atomic_write_u64(&db->replicated, InvalidXLogRecPtr);
+		pg_atomic_write_u32(&db->ours, 0);
 		pg_atomic_write_u32(&db->recheck, 0);
-		pg_atomic_write_u32(&db->keep.owing, 0);
+		for (i = 0; i < HC_NUM_ROLES; i++)
+			pg_atomic_write_u32(&db->posts[i].wanted, 0);
 		for (i = 0; i < HC_NUM_COUNTERS; i++)
 			pg_atomic_write_u64(&db->counters[i], 0);
 	}
@@ -343,6 +364,8 @@ hc_shmem_claim(Oid database, bool *taken)
 	db->restart = false;
 	pg_atomic_write_u32(&db->failing, 0);
 	LWLockRelease(hc_shared->lock);
+	if (hc_shmem_is_outdated())
+		pg_atomic_write_u32(&db->recheck, 1);
 
 	before_shmem_exit(worker_exit, PointerGetDatum(db));
 	return db;
@@ -382,69 +405,6 @@ hc_shmem_leave(HcDatabase *db)
 {
 	LWLockAcquire(hc_shared->lock, LW_EXCLUSIVE);
 	db->restart = true;
-	LWLockRelease(hc_shared->lock);
-}
-
-void
-hc_shmem_owe(void)
-{
-	HcDatabase *db = hc_shmem_mine();
-
-	/* without a slot there is no worker, which would look when it starts */
-	if (db == NULL)
-		return;
-	pg_atomic_write_u32(&db->keep.owing, 1);
-	wake_keeper(db);
-	LWLockAcquire(hc_shared->lock, LW_EXCLUSIVE);
-	wake_launcher_locked();
-	LWLockRelease(hc_shared->lock);
-}
-
-static void
-keeper_exit(int code, Datum arg)
-{
-	HcDatabase *db = (HcDatabase *) DatumGetPointer(arg);
-
-	LWLockAcquire(hc_shared->lock, LW_EXCLUSIVE);
-	if (db->keep.pid == MyProcPid)
-	{
-		db->keep.pid = 0;
-		db->keep.latch = NULL;
-		pg_atomic_write_u64(&db->keep.ticket, 0);
-		hc_progress_reset(db);
-		hc_fill_abandon(&db->keep.fill);
-	}
-	wake_launcher_locked();
-	LWLockRelease(hc_shared->lock);
-}
-
-HcDatabase *
-hc_shmem_keep(Oid database)
-{
-	HcDatabase *db;
-
-	LWLockAcquire(hc_shared->lock, LW_EXCLUSIVE);
-	db = find_locked(database);
-	if (db == NULL || db->keep.pid != 0)
-	{
-		LWLockRelease(hc_shared->lock);
-		return NULL;
-	}
-	db->keep.pid = MyProcPid;
-	db->keep.latch = MyLatch;
-	db->keep.left = false;
-	pg_atomic_write_u32(&db->keep.recheck, 0);
-	LWLockRelease(hc_shared->lock);
-
-	before_shmem_exit(keeper_exit, PointerGetDatum(db));
-	return db;
-}
-
-void
-hc_shmem_keeper_leave(HcDatabase *db)
-{
-	LWLockAcquire(hc_shared->lock, LW_EXCLUSIVE);
-	db->keep.left = true;
 	LWLockRelease(hc_shared->lock);
 }
 

@@ -11,11 +11,13 @@
 
 #include "access/xlogdefs.h"
 #include "datatype/timestamp.h"
+#include "inbound/traffic.h"
 #include "keeper/fill.h"
 #include "keeper/progress.h"
 #include "keeper/request.h"
 #include "port/atomics.h"
 #include "redis/breaker.h"
+#include "role.h"
 #include "storage/condition_variable.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
@@ -29,7 +31,8 @@ typedef enum HcCounter
 	HC_COUNT_REFUSED,			/* ops that Redis refused for good */
 	HC_COUNT_DROPPED,			/* of these, letters that are not kept */
 	HC_COUNT_RECONNECTS,
-	HC_COUNT_OUT_OF_RANGE,		/* geo rows that Redis cannot hold */
+	HC_COUNT_OUT_OF_RANGE,		/* rows that Redis cannot hold, or that
+								 * would have a key of ours */
 	HC_COUNT_OVERSIZE,			/* values over Redis's limit */
 	HC_COUNT_DAMAGED,			/* change records that do not decode */
 	HC_COUNT_FALLBACKS,			/* reads that tables answered, Redis being down */
@@ -60,17 +63,9 @@ typedef enum HcFound
 
 #define HC_NUM_FOUND	(HC_FOUND_CONFLICTING + 1)
 
-/* The keeper of a database. */
+/* What the keeper of a database shares: atomics but where it says more. */
 typedef struct HcKeep
 {
-	/* guarded by hc_shared->lock */
-	pid_t		pid;			/* 0: no keeper runs */
-	Latch	   *latch;
-	bool		left;			/* the keeper ended on purpose */
-
-	/* atomics */
-	pg_atomic_uint32 owing;		/* 1: a keeper is to look at what is owed */
-	pg_atomic_uint32 recheck;	/* 1: the keeper is to read its settings anew */
 	pg_atomic_uint64 ticket;	/* of the record that the keeper waits for */
 	pg_atomic_uint32 outcome;	/* HcWindowOutcome of it, and ... */
 	pg_atomic_uint64 taken[HC_NUM_FOUND];	/* ... how many ops were taken */
@@ -98,14 +93,20 @@ typedef struct HcDatabase
 	pg_atomic_uint64 applied;	/* all that committed up to here is in Redis */
 	pg_atomic_uint64 replicated;	/* the same for wait_replicas of its replicas */
 	pg_atomic_uint32 connected; /* 1: the worker has a Redis that answers */
+	pg_atomic_uint32 ours;		/* 1: this copy of the database was the one at
+								 * work when the worker was last told */
 	pg_atomic_uint32 failing;	/* 1: the worker's last turn ended in an error */
 	pg_atomic_uint32 recheck;	/* 1: the worker must look again whether the
 								 * extension is there and its settings hold */
+	pg_atomic_uint32 marks_aborted; /* 1: holds of aborted transactions are to be
+									 * looked for */
 	pg_atomic_uint64 counters[HC_NUM_COUNTERS];
 	ConditionVariable applied_cv;	/* broadcast when applied moves */
 
 	HcBreaker	breaker;		/* of the Redis that the worker writes to */
+	HcPost		posts[HC_NUM_ROLES];	/* see there */
 	HcKeep		keep;
+	HcTraffic	bridges[HC_TRAFFIC_BRIDGES];	/* see there */
 } HcDatabase;
 
 /* What a worker that was just started found in its database. */
@@ -120,6 +121,9 @@ typedef enum HcProbe
 typedef struct HcShared
 {
 	LWLock	   *lock;
+	uint64		start;			/* random; another one in each run of the server,
+								 * also after a crash */
+	pg_atomic_uint64 rechecks;	/* how often hc_shmem_recheck() was called */
 
 	/* guarded by lock */
 	Latch	   *launcher_latch; /* NULL: no launcher */
@@ -169,25 +173,19 @@ extern void hc_shmem_scan(void);
 extern void hc_shmem_recheck(Oid database);
 
 /*
- * Something is owed in the database: its keeper is to run.  Called at commit;
- * raises nothing.
- */
-extern void hc_shmem_owe(void);
-
-/*
- * For the keeper: makes this process the keeper of the database until it exits.
- * NULL if the database has no slot, or another keeper is still there.
- */
-extern HcDatabase *hc_shmem_keep(Oid database);
-
-/* The keeper is about to leave on purpose: the launcher need not back off. */
-extern void hc_shmem_keeper_leave(HcDatabase *db);
-
-/*
  * The workers of the database are to disconnect, and none is to connect before
  * until; 0 lets it come back at once.  For DROP DATABASE and its kin.
  */
 extern void hc_shmem_step_aside(Oid database, TimestampTz until);
+
+/*
+ * For a background process: connects it to its database, with the settings that
+ * this has.  If they change before the process is known as the database's, by
+ * hc_shmem_claim() or hc_role_take(), nobody finds it to tell it; these ask
+ * hc_shmem_is_outdated() and have it look again.
+ */
+extern void hc_shmem_connect(Oid database);
+extern bool hc_shmem_is_outdated(void);
 
 /*
  * For the sync worker: takes the slot of its database, or a free one, and makes

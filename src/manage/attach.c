@@ -18,6 +18,7 @@
 #include "capture/shape.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
+#include "catalog/pg_trigger.h"
 #include "commands/defrem.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
@@ -101,6 +102,8 @@ read_options(FunctionCallInfo fcinfo, const char **values)
 			values[i] = NULL;
 		else if (i == HC_OPTION_TTL)
 			values[i] = interval_text(PG_GETARG_DATUM(ARG_OPTIONS + i));
+		else if (i == HC_OPTION_MAXLEN)
+			values[i] = psprintf(INT64_FORMAT, PG_GETARG_INT64(ARG_OPTIONS + i));
 		else
 			values[i] = text_to_cstring(PG_GETARG_TEXT_PP(ARG_OPTIONS + i));
 	}
@@ -111,7 +114,7 @@ read_options(FunctionCallInfo fcinfo, const char **values)
  * sessions have in which the trigger fires.
  */
 static void
-qualify_options(Relation rel, const char **values)
+qualify_options(Relation rel, HcScope scope, const char **values)
 {
 	static const HcOptionName expressions[] = {
 		HC_OPTION_VALUE, HC_OPTION_COLUMNS, HC_OPTION_SCORE, HC_OPTION_LONGITUDE,
@@ -125,7 +128,7 @@ qualify_options(Relation rel, const char **values)
 
 		if (values[option] != NULL)
 			values[option] = hc_expression_qualify(rel, hc_option_name(option),
-												   values[option],
+												   values[option], scope,
 												   option == HC_OPTION_COLUMNS);
 	}
 }
@@ -138,7 +141,7 @@ make_args(HcFunction function, const char *kind, const char *const *values,
 	int			nargs = 0;
 	int			i;
 
-	if (function == HC_FUNCTION_WRITE_THROUGH)
+	if (function != HC_FUNCTION_INVALIDATE)
 		args[nargs++] = pstrdup(kind);
 	for (i = 0; i < HC_NUM_OPTIONS; i++)
 	{
@@ -178,29 +181,58 @@ execute_guarded(Oid *guard, Oid value, const char *first, const char *second)
 	PG_END_TRY();
 }
 
-/* SPI is connected.  guard: how the guard is to be told of the relation. */
-static void
-create_triggers(Oid relid, const char *name, HcFunction function, int nargs,
-				char **args, bool always, Oid *guard)
+/* The clause of CREATE TRIGGER that calls the trigger function. */
+static char *
+trigger_call(HcFunction function, int nargs, char **args)
 {
-	const char *table = qualified_name(relid);
-	const char *companion = free_name(relid, name, "truncate");
 	StringInfoData call;
 	int			i;
 
 	initStringInfo(&call);
 	appendStringInfo(&call, "EXECUTE FUNCTION hybrid_cache.%s(",
-					 function == HC_FUNCTION_INVALIDATE ? "invalidate" : "write_through");
+					 hc_function_name(function));
 	for (i = 0; i < nargs; i++)
 		appendStringInfo(&call, "%s%s", i > 0 ? ", " : "",
 						 quote_literal_cstr(args[i]));
 	appendStringInfoChar(&call, ')');
+	return call.data;
+}
+
+/* Events have one trigger, for no more operations than have events. */
+static void
+create_event_trigger(Oid relid, const char *name, const HcOptions *options,
+					 const char *call, bool always)
+{
+	const char *table = qualified_name(relid);
+	StringInfoData events;
+
+	initStringInfo(&events);
+	if (options->operations & TRIGGER_TYPE_INSERT)
+		appendStringInfoString(&events, " OR INSERT");
+	if (options->operations & TRIGGER_TYPE_UPDATE)
+		appendStringInfoString(&events, " OR UPDATE");
+	if (options->operations & TRIGGER_TYPE_DELETE)
+		appendStringInfoString(&events, " OR DELETE");
+	execute(psprintf("CREATE TRIGGER %s AFTER%s ON %s FOR EACH ROW %s",
+					 quote_identifier(name), events.data + strlen(" OR"), table, call));
+	if (always)
+		execute(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s",
+						 table, quote_identifier(name)));
+}
+
+/* SPI is connected.  guard: how the guard is to be told of the relation. */
+static void
+create_triggers(Oid relid, const char *name, const char *call, bool always,
+				Oid *guard)
+{
+	const char *table = qualified_name(relid);
+	const char *companion = free_name(relid, name, "truncate");
 
 	execute_guarded(guard, relid,
 					psprintf("CREATE TRIGGER %s AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW %s",
-							 quote_identifier(name), table, call.data),
+							 quote_identifier(name), table, call),
 					psprintf("CREATE TRIGGER %s BEFORE TRUNCATE ON %s FOR EACH STATEMENT %s",
-							 quote_identifier(companion), table, call.data));
+							 quote_identifier(companion), table, call));
 	if (always)
 		execute(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s, ENABLE ALWAYS TRIGGER %s",
 						 table, quote_identifier(name), quote_identifier(companion)));
@@ -294,7 +326,8 @@ inherits(const HcTrigger *old, const char *kind, const HcOptions *options)
 	if (member == NULL)
 		member = options->values[HC_OPTION_FIELD];
 	return hc_check_claim(&claim, kind, options->values[HC_OPTION_KEY], member) &&
-		claim.type != NULL && hc_check_trigger_claim(&old_claim, old) &&
+		claim.type != NULL && !claim.event &&
+		hc_check_trigger_claim(&old_claim, old) && !old_claim.event &&
 		hc_check_overlap(&claim, &old_claim);
 }
 
@@ -330,8 +363,7 @@ hybrid_cache_attach(PG_FUNCTION_ARGS)
 						PG_ARGISNULL(ARG_RELATION) ? "relation" : "kind")));
 	relid = PG_GETARG_OID(ARG_RELATION);
 	kind = text_to_cstring(PG_GETARG_TEXT_PP(ARG_KIND));
-	function = strcmp(kind, hc_kind_name(HC_KIND_INVALIDATE)) == 0
-		? HC_FUNCTION_INVALIDATE : HC_FUNCTION_WRITE_THROUGH;
+	function = hc_kind_function(kind);
 
 	/* everything that can be found wrong without a lock */
 	hc_check_relation(relid);
@@ -342,7 +374,7 @@ hybrid_cache_attach(PG_FUNCTION_ARGS)
 	populate = PG_ARGISNULL(ARG_POPULATE)
 		? function == HC_FUNCTION_WRITE_THROUGH && values[HC_OPTION_TTL] == NULL
 		: PG_GETARG_BOOL(ARG_POPULATE);
-	if (populate && function == HC_FUNCTION_INVALIDATE)
+	if (populate && function != HC_FUNCTION_WRITE_THROUGH)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("a mapping of kind %s has nothing to populate", kind)));
@@ -350,7 +382,8 @@ hybrid_cache_attach(PG_FUNCTION_ARGS)
 	/* what CREATE TRIGGER will take; before the triggers are looked at */
 	lock_table(relid, replace ? AccessExclusiveLock : ShareRowExclusiveLock);
 	rel = table_open(relid, NoLock);
-	qualify_options(rel, values);
+	qualify_options(rel, function == HC_FUNCTION_EMIT ? HC_SCOPE_CHANGE : HC_SCOPE_ROW,
+					values);
 	table_close(rel, NoLock);
 	nargs = make_args(function, kind, values, args);
 	hc_options_parse(function, nargs, args, &options);
@@ -399,7 +432,12 @@ hybrid_cache_attach(PG_FUNCTION_ARGS)
 		guard = &hc_guard_populating;
 	else if (!PG_ARGISNULL(ARG_POPULATE))
 		guard = &hc_guard_unpopulated;
-	create_triggers(relid, name, function, nargs, args, always, guard);
+	if (function == HC_FUNCTION_EMIT)
+		create_event_trigger(relid, name, &options,
+							 trigger_call(function, nargs, args), always);
+	else
+		create_triggers(relid, name, trigger_call(function, nargs, args), always,
+						guard);
 	if (inherited)
 		hc_owed_mark(get_trigger_oid(relid, name, false), "was replaced");
 	SPI_finish();

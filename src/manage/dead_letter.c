@@ -6,6 +6,8 @@
  * says now.  It goes the way of all changes, into this transaction's change
  * record, so it keeps its place among the others; and while the row is looked
  * for, writers are kept out of the table, so that what they do comes after.
+ *
+ * Of an event the letter has all, and that is sent.
  */
 #include "postgres.h"
 
@@ -38,6 +40,7 @@ typedef struct Letter
 	HcBytes		key;
 	HcBytes		member;
 	bool		has_member;
+	bytea	   *event;			/* encoded; NULL: it is about an entry */
 	ItemPointerData tid;
 } Letter;
 
@@ -67,16 +70,20 @@ read_letter(Relation rel, int64 id, Letter *letter)
 		if (letter->has_member)
 			letter->member =
 				hc_bytes_encode(DatumGetTextPCopy(values[Anum_letter_member - 1]));
+		letter->event = nulls[Anum_letter_payload - 1] ? NULL :
+			DatumGetByteaPCopy(values[Anum_letter_payload - 1]);
 		letter->tid = tuple->t_self;
 	}
 	systable_endscan(scan);
 	return HeapTupleIsValid(tuple);
 }
 
-/* The mappings that could have the entry: HcCandidate *. */
+/* The mappings that could have the entry: HcCandidate *; none for an event. */
 static List *
 find_mappings(const Letter *letter)
 {
+	if (letter->event != NULL)
+		return NIL;
 	return hc_shape_having(hc_shape_candidates(letter->relid), letter->key,
 						   letter->has_member ? &letter->member : NULL);
 }
@@ -144,6 +151,23 @@ capture_removal(const Letter *letter, const HcCandidate *candidate)
 	hc_buffer_append(&op);
 }
 
+/* Sends the event. */
+static void
+capture_event(const Letter *letter)
+{
+	const char *cursor = VARDATA(letter->event);
+	const char *end = cursor + VARSIZE(letter->event) - VARHDRSZ;
+	HcOp		op;
+
+	if (!hc_op_decode(&cursor, end, &op) || cursor != end ||
+		!hc_op_is_event(op.kind))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("the event of dead letter %lld cannot be decoded",
+						(long long) letter->id)));
+	hc_buffer_append(&op);
+}
+
 /* Sends what the rows of these mappings have; false if there is none of them. */
 static bool
 capture_letter(const Letter *letter, const List *mappings, const List *locked)
@@ -171,7 +195,7 @@ capture_letter(const Letter *letter, const List *mappings, const List *locked)
 
 /*
  * retry_dead_letter(id): sends the entry again with this transaction, as its
- * row is now, and deletes the letter.  false if nothing was sent: somebody else
+ * row is now, or the event, and deletes the letter.  false if nothing was sent: somebody else
  * was faster, or the mapping is gone.
  */
 Datum
@@ -214,7 +238,13 @@ hybrid_cache_retry_dead_letter(PG_FUNCTION_ARGS)
 					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 					 errmsg("dead letter %lld is being changed by another session",
 							(long long) id)));
-		sent = capture_letter(&letter, find_mappings(&letter), locked);
+		if (letter.event != NULL)
+		{
+			capture_event(&letter);
+			sent = true;
+		}
+		else
+			sent = capture_letter(&letter, find_mappings(&letter), locked);
 		if (!sent)
 			ereport(WARNING,
 					(errcode(ERRCODE_UNDEFINED_OBJECT),

@@ -33,6 +33,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#include "worker/timer.h"
 
 /* Entries that are compared with the table at a time: as much memory. */
 #define MAX_BYTES		(32 * 1024 * 1024)
@@ -121,6 +122,8 @@ static bool
 exists(const Orphans *orphans, const HcSuspect *suspect)
 {
 	HcArguments args;
+	HcBytes		key = suspect->key;
+	StringInfoData pending;
 	const redisReply *reply;
 
 	if (suspect->member.data == NULL)
@@ -131,7 +134,14 @@ exists(const Orphans *orphans, const HcSuspect *suspect)
 		hc_arguments_begin(&args, "SISMEMBER");
 	else
 		hc_arguments_begin(&args, "ZSCORE");
-	hc_arguments_add(&args, suspect->key.data, suspect->key.len);
+	if (strcmp(orphans->shape.type, HC_TYPE_TIMER) == 0)
+	{
+		initStringInfo(&pending);
+		hc_timer_key(&pending, key);
+		key.data = pending.data;
+		key.len = pending.len;
+	}
+	hc_arguments_add(&args, key.data, key.len);
 	if (suspect->member.data != NULL)
 		hc_arguments_add(&args, suspect->member.data, suspect->member.len);
 	reply = hc_session_command(&args);

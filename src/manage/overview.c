@@ -111,9 +111,9 @@ state_text(const HcTrigger *trigger)
 	else
 		append_disabled_partitions(&state, trigger);
 	companion = hc_catalog_companion(hc_catalog_relation(trigger->relid, NULL), trigger);
-	if (companion == NULL)
+	if (companion == NULL && !hc_catalog_is_event(trigger))
 		append_state(&state, "no TRUNCATE trigger");
-	else if (companion->enabled == TRIGGER_DISABLED &&
+	else if (companion != NULL && companion->enabled == TRIGGER_DISABLED &&
 			 trigger->enabled != TRIGGER_DISABLED)
 		append_state(&state, "TRUNCATE trigger disabled");
 	foreach(lc, reasons)

@@ -77,12 +77,14 @@ check_mapping(const HcTrigger *trigger)
 {
 	ListCell   *lc;
 
-	if (trigger->function == HC_FUNCTION_INVALIDATE)
+	if (trigger->function != HC_FUNCTION_WRITE_THROUGH)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("mapping \"%s\" of kind %s has no entries",
 						trigger->name, hc_catalog_kind(trigger)),
-				 errdetail("It removes keys that others write, so there is nothing to compare.")));
+				 hc_catalog_is_event(trigger)
+				 ? errdetail("It sends events when rows change, so there is nothing to compare.")
+				 : errdetail("It removes keys that others write, so there is nothing to compare.")));
 	if (trigger->enabled != TRIGGER_FIRES_ON_ORIGIN &&
 		trigger->enabled != TRIGGER_FIRES_ALWAYS)
 		ereport(ERROR,
@@ -255,7 +257,7 @@ await(Wait *wait, HcRequest *result)
 
 			/* a keeper may be about to leave, or have failed */
 			if (result->state == HC_REQUEST_WAITING)
-				hc_shmem_owe();
+				hc_role_call(HC_ROLE_KEEPER);
 			hc_request_wait(wait->db, wait->request, result->state, LOOK_MS);
 			CHECK_FOR_INTERRUPTS();
 		}

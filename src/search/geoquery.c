@@ -8,7 +8,7 @@
  */
 #include "postgres.h"
 
-#include "functions/arguments.h"
+#include "redis/arguments.h"
 #include "search/geoquery.h"
 #include "search/nearest.h"
 #include "session/session.h"
