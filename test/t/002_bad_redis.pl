@@ -269,6 +269,33 @@ foreach my $case ([ $hung, 'connecting' ], [ $mute, 'waiting for an answer' ])
 end_fake($hung);
 end_fake($mute);
 
+# An answer whose next byte is always there, but never the last one.
+my $endless = fake(
+	sub { 1 },
+	sub {
+		my ($client, $command) = @_;
+		syswrite $client, $command eq 'PING' ? "+PONG\r\n" : "\$500000000\r\n";
+		my $end = time + 60;
+		while ($command ne 'PING' && time < $end)
+		{
+			syswrite $client, 'x' or last foreach 1 .. 1000;
+		}
+		return $command eq 'PING';
+	});
+use_url($endless->{url});
+$session->query("SET statement_timeout = '200ms'");
+like(failure(q(redis_get('k'))), qr/^57014\|canceling statement due to statement timeout/,
+	'statement_timeout while an answer comes without end');
+$session->query('RESET statement_timeout');
+is_fine('statement_timeout while an answer comes without end');
+use_url($endless->{url});
+$session->query("SET hybrid_cache.command_timeout = '200ms'");
+fails(q(redis_get('k')), qr/^08006\|lost the connection .* timed out\|/,
+	'command_timeout while an answer comes without end');
+$session->query('RESET hybrid_cache.command_timeout');
+is_fine('command_timeout while an answer comes without end');
+end_fake($endless);
+
 sub wait_until_waiting
 {
 	my ($waiting_pid) = @_;
