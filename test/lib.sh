@@ -222,7 +222,7 @@ as_root() {
 
 # Prints the packages that are missing, in Debian's names; "postgresql" stands
 # for the server and its development files.  The arguments say for what:
-# servers is always included, tap and fuzz are suites of tests.
+# servers is always included, tap, node and fuzz are suites of tests.
 missing_packages() {
 	{ command -v gcc && echo '#include <stdio.h>' | gcc -E -; } >/dev/null 2>&1 ||
 		echo gcc libc6-dev
@@ -234,6 +234,9 @@ missing_packages() {
 	case " $* " in *" tap "*)
 		{ command -v prove && perl -MIPC::Run -e 1; } >/dev/null 2>&1 ||
 			echo perl libipc-run-perl
+	esac
+	case " $* " in *" node "*)
+		{ command -v node && command -v npm; } >/dev/null || echo nodejs npm
 	esac
 	case " $* " in *" fuzz "*)
 		echo 'int LLVMFuzzerTestOneInput(const char *d, long n) { return d && n < 0; }' |
