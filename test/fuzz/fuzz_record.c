@@ -73,7 +73,8 @@ check_ops(const HcRecord *record)
 		again = buf.data;
 		if (!hc_op_decode(&again, buf.data + buf.len, &copy) ||
 			again != buf.data + buf.len || copy.kind != op.kind ||
-			copy.version.relation != op.version.relation)
+			copy.version.relation != op.version.relation ||
+			copy.maxlen != op.maxlen || copy.lsn_at != op.lsn_at)
 			abort();
 		check_same(&op.key, &copy.key);
 		check_same(&op.member, &copy.member);

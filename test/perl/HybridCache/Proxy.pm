@@ -142,8 +142,8 @@ sub url
 
 =item $proxy->pass
 
-From now on everything passes: takes back delay(), refuse(), truncate() and
-drop_replies().  Connections that are held stay held.
+From now on everything passes: takes back delay(), refuse(), truncate(), spoil()
+and drop_replies().  Connections that are held stay held.
 
 =item $proxy->delay($ms)
 
@@ -162,10 +162,17 @@ From now on connecting fails (ECONNREFUSED).  Connections that exist stay.
 That many bytes more are passed to Redis, of all connections together; then the
 connection that brings more is cut, and truncation is over.
 
-=item $proxy->drop_replies
+=item $proxy->drop_replies($text)
 
-From now on what Redis answers is thrown away.  pass() ends it; the replies of
-a connection are out of step then, as on no real network: cut() it before.
+From now on what Redis answers is thrown away; with a text, from when a client
+sends that, so that it does not depend on what is under way.  pass() ends it; the
+replies of a connection are out of step then, as on no real network: cut() it
+before.
+
+=item $proxy->spoil($n)
+
+The next answer of Redis that is the integer $n becomes an error that nobody
+knows, C<ERR spoiled>.
 
 =cut
 
@@ -174,13 +181,15 @@ sub delay { return $_[0]->_call('delay', $_[1]); }
 sub cut { return $_[0]->_call('cut'); }
 sub refuse { return $_[0]->_call('refuse'); }
 sub truncate { return $_[0]->_call('truncate', $_[1]); }
-sub drop_replies { return $_[0]->_call('drop_replies'); }
+sub drop_replies { return $_[0]->_call('drop_replies', _text($_[1])); }
+sub spoil { return $_[0]->_call('spoil', $_[1]); }
 
-=item $proxy->hold
+=item $proxy->hold($text)
 
 The connections that exist now are held: what their clients send is kept and not
-passed on.  Their replies pass.  Connections made later pass.  When a client
-closes a connection that is held, the connection to Redis stays open.
+passed on.  With a text, the next one that sends that is held, from there on.
+Their replies pass.  Connections made later pass.  When a client closes a
+connection that is held, the connection to Redis stays open.
 
 =item $proxy->abandon
 
@@ -199,7 +208,7 @@ Closes the held connections, at both ends, without passing on anything.
 
 =cut
 
-sub hold { return $_[0]->_call('hold'); }
+sub hold { return $_[0]->_call('hold', _text($_[1])); }
 sub abandon { return $_[0]->_call('abandon'); }
 sub discard { return $_[0]->_call('discard'); }
 sub release { return pack 'H*', $_[0]->_call('release'); }
@@ -218,13 +227,16 @@ sub status
 	return { split /[= ]/, $self->_call('status') };
 }
 
+# A text as the argument of a call, or none.
+sub _text { return defined $_[0] ? 'x' . unpack('H*', $_[0]) : undef; }
+
 # Have the process do something: returns what it answers.
 sub _call
 {
 	my ($self, $verb, $number) = @_;
 	my $answer = '';
 
-	croak "$verb: not a number" if defined $number && $number !~ /^[0-9]+$/;
+	croak "$verb: not a number" if defined $number && $number !~ /^(?:[0-9]+|x[0-9a-f]+)$/;
 	croak 'the proxy belongs to another process' if $self->{owner} != $$;
 	{
 		local $SIG{PIPE} = 'IGNORE';
@@ -274,8 +286,9 @@ END
 # What follows runs in the process of the proxy.
 #
 # $p: control, listener, socket, upstream; delay (seconds), truncate (bytes left,
-# or undef), mute (replies are dropped); connections; releasing (the test waits
-# for an answer); accepted, refused, to_redis, to_client.
+# or undef), mute (replies are dropped), spoil (an integer, or undef); mute_at and
+# hold_at (what a client has to send for that to begin, or undef); connections;
+# releasing (the test waits for an answer); accepted, refused, to_redis, to_client.
 #
 # A connection: client and redis (sockets, undef when closed), out (chunks for
 # Redis: [due, bytes]), in (chunks for the client), eof (the client has closed),
@@ -391,6 +404,12 @@ sub _serve_one
 	if ($c->{client} && $readable->{ $c->{client} })
 	{
 		my $bytes = _read($c->{client});
+		$p->{mute} = 1 if _contains($bytes, $p->{mute_at});
+		if (_contains($bytes, $p->{hold_at}))
+		{
+			$c->{held} = 1;
+			delete $p->{hold_at};
+		}
 		if (!defined $bytes)
 		{
 			$c->{eof} = 1;
@@ -424,6 +443,8 @@ sub _serve_one
 		}
 		elsif ($bytes ne '' && !$p->{mute})
 		{
+			delete $p->{spoil}
+			  if defined $p->{spoil} && $bytes =~ s/^:$p->{spoil}\r$/-ERR spoiled\r/m;
 			push @{ $c->{in} }, [ _due($p, $c->{in}), $bytes ];
 		}
 	}
@@ -457,6 +478,12 @@ sub _due
 	my $due = $p->{delay} ? Time::HiRes::time() + $p->{delay} : 0;
 
 	return @$chunks && $chunks->[-1][0] > $due ? $chunks->[-1][0] : $due;
+}
+
+sub _contains
+{
+	my ($bytes, $text) = @_;
+	return defined $bytes && defined $text && index($bytes, $text) >= 0;
 }
 
 # The bytes that are there: '' for none, undef for the end.
@@ -520,12 +547,17 @@ sub _obey
 	if ($verb eq 'pass')
 	{
 		$p->{delay} = 0;
-		delete @$p{qw(truncate mute)};
+		delete @$p{qw(truncate mute mute_at spoil)};
 		$p->{listener} ||= _listen($p->{socket}) or die "could not listen: $!\n";
 	}
 	elsif ($verb eq 'delay') { $p->{delay} = $number / 1000; }
 	elsif ($verb eq 'truncate') { $p->{truncate} = $number; }
-	elsif ($verb eq 'drop_replies') { $p->{mute} = 1; }
+	elsif ($verb eq 'drop_replies')
+	{
+		$p->{mute_at} = defined $number ? pack('H*', substr $number, 1) : undef;
+		$p->{mute} = !defined $number;
+	}
+	elsif ($verb eq 'spoil') { $p->{spoil} = $number; }
 	elsif ($verb eq 'refuse')
 	{
 		# The file stays: who connects to it is refused.
@@ -538,7 +570,11 @@ sub _obey
 			_close($c, $_) foreach qw(client redis);
 		}
 	}
-	elsif ($verb eq 'hold') { $_->{held} = 1 foreach @connections; }
+	elsif ($verb eq 'hold')
+	{
+		if (defined $number) { $p->{hold_at} = pack 'H*', substr $number, 1; }
+		else { $_->{held} = 1 foreach @connections; }
+	}
 	elsif ($verb eq 'abandon') { _close($_, 'client') foreach @held; }
 	elsif ($verb eq 'discard')
 	{

@@ -75,6 +75,11 @@ sub new
 
 Starts the server and returns when it answers.
 
+A Redis 7.0 that was killed while it wrote a transaction to its append-only file
+leaves the part that it had written there.  It does not run that, but it runs it
+together with the next transaction when it is started once more.  So the file is
+written anew where that has happened.
+
 =cut
 
 sub start
@@ -92,6 +97,7 @@ sub start
 
 	# A socket file of a killed server would look like one that refuses.
 	unlink $self->socket;
+	my $log_end = -s "$self->{dir}/redis.log" || 0;
 
 	my $pid = fork;
 	croak "could not fork: $!" unless defined $pid;
@@ -116,6 +122,23 @@ sub start
 			  . PostgreSQL::Test::Utils::slurp_file("$self->{dir}/redis.log");
 		}
 		croak 'redis-server does not answer' if Time::HiRes::time() > $end;
+		Time::HiRes::usleep(20_000);
+	}
+	my $log = PostgreSQL::Test::Utils::slurp_file("$self->{dir}/redis.log", $log_end);
+	$self->_rewrite if $log =~ /short read while loading the AOF/;
+	return;
+}
+
+# Has the append-only file written anew.
+sub _rewrite
+{
+	my ($self) = @_;
+	my $end = Time::HiRes::time() + $patience;
+
+	$self->cli('BGREWRITEAOF');
+	while ($self->cli('INFO', 'persistence') !~ /aof_rewrite_in_progress:0.*aof_rewrites:[1-9]/s)
+	{
+		croak 'redis-server does not write its file anew' if Time::HiRes::time() > $end;
 		Time::HiRes::usleep(20_000);
 	}
 	return;

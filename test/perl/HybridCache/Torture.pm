@@ -14,7 +14,7 @@ HybridCache::Torture - a randomized comparison of PostgreSQL and Redis
 
 =head1 DESCRIPTION
 
-In a round, nine sessions change tables while faults happen, an observer reads
+In a round, eleven sessions change tables while faults happen, an observer reads
 Redis, and an auditor has mappings compared with their tables all the time.  Then everything is made to work, the sync worker catches up, and
 Redis is compared with the tables.  A round depends on its seed alone: the seed
 gives the statements of each session and the schedule of the faults.  What the
@@ -37,6 +37,7 @@ use HybridCache::Torture::Auditor;
 use HybridCache::Torture::Child;
 use HybridCache::Torture::Client;
 use HybridCache::Torture::Compare;
+use HybridCache::Torture::Events;
 use HybridCache::Torture::Faults;
 use HybridCache::Torture::Filler;
 use HybridCache::Torture::Observer;
@@ -95,6 +96,7 @@ sub new
 shared_preload_libraries = 'hybrid_cache'
 hybrid_cache.redis_url = '@{[ $self->{proxy}->url ]}'
 hybrid_cache.command_timeout = '1s'
+track_commit_timestamp = on
 wal_level = replica
 max_wal_senders = 1
 max_connections = 50
@@ -152,7 +154,7 @@ sub round
 	my ($self, $seed) = @_;
 	my $begin = Time::HiRes::time();
 	my $round = $self->{round} =
-	  { seed => $seed, violations => [], faults => [], entries => 0, committed => 0, rows => 0, settled => 0, lossy => 0, runs => 0, repaired => 0 };
+	  { seed => $seed, violations => [], faults => [], entries => 0, events => 0, committed => 0, rows => 0, settled => 0, lossy => 0, runs => 0, repaired => 0 };
 
 	my $ok = eval {
 		$self->_set_up($seed);
@@ -167,7 +169,7 @@ sub round
 	push @{ $round->{violations} }, $self->_log_end if @{ $round->{violations} };
 
 	$round->{seconds} = Time::HiRes::time() - $begin;
-	$self->{total}{$_} += $round->{$_} foreach qw(entries committed rolled_back prepared rows reads runs repaired);
+	$self->{total}{$_} += $round->{$_} foreach qw(entries events committed rolled_back prepared rows reads runs repaired);
 	$self->{total}{rounds}++;
 	$self->{total}{violations} += @{ $round->{violations} } > 0;
 	$self->{count}{$_}++ foreach @{ $round->{faults} };
@@ -281,6 +283,10 @@ sub _load
 	} 1 .. SESSIONS ];
 	push @{ $self->{writers} }, HybridCache::Torture::Child->start(\&HybridCache::Torture::Writer::run,
 		%common, name => 'quiet', seed => $seed, script => \&HybridCache::Torture::Generator::neighbours);
+	push @{ $self->{writers} }, map {
+		HybridCache::Torture::Child->start(\&HybridCache::Torture::Writer::run,
+			%common, name => "due$_", seed => $seed * SESSIONS + $_, script => \&HybridCache::Torture::Generator::timetable)
+	} 1 .. 2;
 	$self->{auditor} = HybridCache::Torture::Child->start(\&HybridCache::Torture::Auditor::run, %common, seed => $seed);
 
 	foreach my $fault (@{ $self->{plan} })
@@ -565,7 +571,9 @@ sub _check
 	$self->_never_committed(@{ $seen->{seen} || [] }, @{ delete $self->{audited} || [] });
 
 	my ($entries, @wrong) = HybridCache::Torture::Compare::differences($self, $round->{lossy}, !$self->{populated});
-	$round->{entries} = $entries;
+	my ($events, @happened) = HybridCache::Torture::Events::differences($self, $round->{lossy});
+	push @wrong, @happened;
+	@$round{qw(entries events)} = ($entries, $events);
 	$self->_violation(@wrong . ' differences at the end') if @wrong;
 	$self->_violation($_) foreach @wrong > 15 ? @wrong[ 0 .. 14 ] : @wrong;
 
@@ -989,8 +997,8 @@ All rounds so far.
 sub line
 {
 	my ($round) = @_;
-	return sprintf 'seed %d: %s, %.1f s, %d transactions committed, %d rows changed, %d runs, equal after %.1f s, %d entries compared, faults: %s',
-	  $round->{seed}, @{ $round->{violations} } ? 'VIOLATIONS' : 'ok', @$round{qw(seconds committed rows runs settled entries)},
+	return sprintf 'seed %d: %s, %.1f s, %d transactions committed, %d rows changed, %d runs, equal after %.1f s, %d entries and %d events compared, faults: %s',
+	  $round->{seed}, @{ $round->{violations} } ? 'VIOLATIONS' : 'ok', @$round{qw(seconds committed rows runs settled entries events)},
 	  join(', ', @{ $round->{faults} }) || 'none';
 }
 
@@ -1002,8 +1010,8 @@ sub report
 		sprintf('%d rounds, %d with violations', $total->{rounds} // 0, $total->{violations} // 0),
 		sprintf('%d transactions committed, %d prepared, %d rolled back; %d rows changed by their statements',
 			map { $_ // 0 } @$total{qw(committed prepared rolled_back rows)}),
-		sprintf('%d entries compared at the ends of rounds, %d looks at Redis in between',
-			map { $_ // 0 } @$total{qw(entries reads)}),
+		sprintf('%d entries and %d events compared at the ends of rounds, %d looks at Redis in between',
+			map { $_ // 0 } @$total{qw(entries events reads)}),
 		sprintf('%d runs asked for while that went on, which repaired %d entries', map { $_ // 0 } @$total{qw(runs repaired)}),
 		sprintf('at most %d bytes of memory used by the sync worker at the end of a round', $total->{contexts} // 0),
 		sprintf('%-30s %8s %8s %8s', 'fault', 'times', 'p50', 'max'));

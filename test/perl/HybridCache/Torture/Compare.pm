@@ -42,7 +42,7 @@ sub differences
 
 	foreach my $key (sort keys %$have)
 	{
-		next if $want->{$key} || $key =~ /^hybrid_cache:|^f:/;
+		next if $want->{$key} || $key =~ /^hybrid_cache:|^f:|^happened:/;
 		push @wrong, "phantom: Redis has $key = " . _show($have->{$key}{value});
 	}
 	foreach my $key (sort keys %$want)
@@ -210,6 +210,7 @@ sub _held
 	my @members = $client->pipeline(map {
 			$types{$_} eq 'hash' ? [ 'HGETALL', $_ ]
 			  : $types{$_} eq 'zset' ? [ 'ZRANGE', $_, 0, -1, 'WITHSCORES' ]
+			  : $types{$_} =~ /^(?:list|stream)$/ ? [ 'EXISTS', $_ ]
 			  : [ 'SMEMBERS', $_ ]
 	} @others);
 

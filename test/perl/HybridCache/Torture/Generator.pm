@@ -95,6 +95,61 @@ sub neighbours
 	return join "\n", @lines, '';
 }
 
+=item timetable($session, %options)
+
+The same for the table with times that come.  No time is given to a row twice.
+
+=cut
+
+sub timetable
+{
+	my ($session, %options) = @_;
+	my @lines = ("SET lock_timeout = '50ms';");
+
+	foreach my $number (1 .. $options{transactions})
+	{
+		my $end = _pick(('COMMIT') x 6, 'ROLLBACK', 'PREPARE');
+
+		push @lines, '\echo transaction', 'BEGIN;';
+		foreach (1 .. _pick(1, 1, 2, 4))
+		{
+			push @lines, _chance(0.1) ? ('SAVEPOINT s0;', _due(), 'ROLLBACK TO s0;', '\echo to 0') : _due();
+		}
+		push @lines, "$end;" if $end ne 'PREPARE';
+		if ($end eq 'PREPARE')
+		{
+			my ($letter, $how) = @{ _pick([ 'c', 'COMMIT' ], [ 'r', 'ROLLBACK' ]) };
+
+			push @lines, "PREPARE TRANSACTION '$letter.$session.$number';";
+			push @lines, "$how PREPARED '$letter.$session.$number';" if _chance(0.7);
+		}
+		push @lines, '\echo end', 'SELECT pg_sleep(' . rand(0.02) . ');';
+	}
+	return join "\n", @lines, '';
+}
+
+sub _due
+{
+	my $id = _upto(100);
+	my $g = _upto(HybridCache::Torture::Schema::DUE_STREAMS());
+	my $at = _pick(
+		'NULL', q{'infinity'}, q{clock_timestamp() + interval '1 hour'}, q{clock_timestamp() - interval '1 min'},
+		map { sprintf q{clock_timestamp() + interval '%.3f s'}, rand $_ } 0.1, 1, 1, 3, 6);
+
+	return _pick(
+		("INSERT INTO due VALUES ($id, $g, $at, true) ON CONFLICT (id) DO UPDATE SET at = excluded.at;") x 3,
+		"INSERT INTO due SELECT i, $g, $at, i % 5 > 0 FROM generate_series($id, $id + 20) i ON CONFLICT DO NOTHING;",
+		("UPDATE due SET at = $at WHERE id = $id;") x 3,
+		"UPDATE due SET at = $at WHERE id BETWEEN $id AND $id + 10;",
+		"UPDATE due SET g = $g, at = $at WHERE id = $id;",
+		("UPDATE due SET note = 'n@{[ _upto(1000) ]}' WHERE id BETWEEN $id AND $id + 5;") x 2,
+		"UPDATE due SET on_ = NOT on_, at = $at WHERE id = $id;",
+		"UPDATE due SET id = @{[ _upto(100) ]}, at = $at WHERE id = $id;",
+		("DELETE FROM due WHERE id = $id;") x 2,
+		"DELETE FROM due WHERE id BETWEEN $id AND $id + 10;",
+		_chance(0.1) ? 'TRUNCATE due;' : ());
+}
+
 sub _transaction
 {
 	my ($self) = @_;
@@ -126,6 +181,7 @@ sub _small
 	push @lines, $self->_version($bad) if _chance(0.5);
 	push @lines, 'SAVEPOINT s0;', _group(1), 'ROLLBACK TO s0;', '\echo to 0' if _chance(0.2);
 	push @lines, _group($bad);
+	push @lines, _happen($bad) if _chance(0.2);
 	push @lines, "UPDATE d SET n = n + 1 WHERE id = @{[ _id('d') ]};" if !$bad && _chance(0.3);
 	push @lines, $self->_version($bad) if _chance(0.5);
 	return (@lines, $bad ? 'ROLLBACK;' : _pick('COMMIT;', 'COMMIT;', 'COMMIT AND CHAIN; COMMIT;'));
@@ -145,6 +201,16 @@ sub _group
 	my ($bad) = @_;
 	return 'UPDATE grp SET n = ' . ($bad ? '-666' : 'n + 1') . ' WHERE g = '
 	  . _upto(HybridCache::Torture::Schema::GROUPS()) . ';';
+}
+
+# Commands after the commit, mostly a few, sometimes more than a batch may have.
+sub _happen
+{
+	my ($bad) = @_;
+	my $times = _chance(0.02) ? 500 + _upto(3000) : _pick(1, 1, 1, 2, 7);
+
+	return sprintf 'SELECT happen(%d, %d, %s);', _upto(HybridCache::Torture::Schema::TALLIES()),
+	  $times, $bad ? 'true' : 'false';
 }
 
 # Ended at once, or later by whoever comes, perhaps after a restart.  The name
@@ -330,7 +396,8 @@ sub _statement
 	  . (5 + _upto(55)) . ';' if $r < 65;
 	return "DELETE FROM $table WHERE @{[ _where($table) ]};" if $r < 77;
 	return _pick('TRUNCATE ' . _pick(qw(a b b1 b2 c d e t)) . ';', "DELETE FROM $table;") if $r < 78;
-	return $self->_version($bad) if $r < 84;
+	return $self->_version($bad) if $r < 82;
+	return _happen($bad) if $r < 84;
 	return _parent() if $r < 87;
 	return _rows($bad) if $r < 90;
 	return _thousands($bad) if $r < 92;

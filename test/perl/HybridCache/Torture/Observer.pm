@@ -24,6 +24,10 @@ The numbers in the table ver only grow, so they must do in Redis.
 
 The numbers of a group in the table grp are always the same.
 
+=item an event that is missing, comes twice, or in the wrong place
+
+The numbers that happened are 1, 2 and so on, so the last one is how many there are.
+
 =back
 
 To be absent is always right here, the comparison at the end looks for what is
@@ -31,7 +35,7 @@ missing.
 
 What goes back and what is half are violations as long as Redis keeps what it
 acknowledged.  So the observer answers two words: C<lax>, Redis loses data now,
-and C<strict>, it has got everything again.
+and C<strict>, it has got everything again, but for events.
 
 =cut
 
@@ -63,6 +67,7 @@ sub run
 			sub {
 				my ($word) = @_;
 				$self->{lax} = $word eq 'lax';
+				$self->{lost} ||= $self->{lax};
 				$self->{last} = {};
 
 				# the server may be another one now
@@ -123,6 +128,7 @@ sub _look
 		['EXEC']);
 	my $result = $replies[-1];
 
+	$self->_happened($client);
 	return unless ref $result eq 'ARRAY';
 	my ($texts, $scores, @rest) = @$result;
 	return if grep { ref ne 'ARRAY' } $texts, $scores, @rest;
@@ -160,6 +166,29 @@ sub _grows
 	$self->_violation("a value that goes back: $key was $last and is $n $note")
 	  if defined $last && $n < $last && !$self->{lax};
 	$self->{last}{$key} = $n;
+	return;
+}
+
+# The lists of what happened.
+sub _happened
+{
+	my ($self, $client) = @_;
+	my @keys = map { ("happened:$_", "happened:list:$_") } 0 .. HybridCache::Torture::Schema::TALLIES() - 1;
+	my @replies = $client->pipeline(
+		['MULTI'], (map { ([ 'LLEN', $_ ], [ 'LINDEX', $_, -1 ]) } @keys), ['EXEC']);
+	my $result = $replies[-1];
+
+	return unless ref $result eq 'ARRAY';
+	foreach my $i (0 .. $#keys)
+	{
+		my ($n, $last) = @$result[ 2 * $i, 2 * $i + 1 ];
+
+		next if !defined $last || ref $last || ref $n;
+		$self->_violation("an event that was never committed: $keys[$i] has $last") if $last < 0;
+		$self->_violation("an event that is missing, twice, or in the wrong place: $keys[$i] has $n, the last is $last")
+		  if $n != $last && !$self->{lax} && !$self->{lost};
+		$self->_grows($keys[$i], $n, '');
+	}
 	return;
 }
 

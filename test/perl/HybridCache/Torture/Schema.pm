@@ -11,12 +11,16 @@ and what Redis has to hold for them
   b          the same, partitioned
   c          a user's triggers change the same and other rows once more
   d          few rows: hot ones
-  e, p       a foreign key that cascades, ON CONFLICT, MERGE
+  e, p       a foreign key that cascades, ON CONFLICT, MERGE; each change has an
+             event, and is in the table audit
   l          large statements
   t          entries that expire
   f          entries that are invalidated
   ver        numbers that only grow; the table history has all of them
   grp        groups of rows that always change together
+  tally      numbers that are made in the order of commits, without a gap; each is
+             a command after the commit as well, and each change has events
+  due        timers: rows whose time comes; the table due_history has all of them
   q, r       plain and partitioned; half of their rows are quiet: no session
              touches them, so that a stranger can change their entries
 
@@ -36,8 +40,13 @@ use warnings;
 use constant {
 	VERSIONS => 12,
 	GROUPS => 4,
-	GROUP_SIZE => 6
+	GROUP_SIZE => 6,
+	TALLIES => 6,
+	DUE_STREAMS => 2
 };
+
+# The ids of the table due are below it.
+use constant DUE_LAST => 1_000_000;
 
 # The first and the last quiet row.
 use constant { QUIET => 1000, QUIETEST => 1079 };
@@ -115,6 +124,53 @@ CREATE FUNCTION remember() RETURNS trigger LANGUAGE plpgsql AS
 CREATE TRIGGER a_remember AFTER INSERT OR UPDATE ON ver FOR EACH ROW EXECUTE FUNCTION remember();
 CREATE TABLE grp (g int, i int, n bigint, PRIMARY KEY (g, i));
 
+-- Who has the row has it to the end of the transaction, so the numbers that Redis
+-- gets are those of the commits.
+CREATE TABLE tally (id int PRIMARY KEY, n bigint NOT NULL, changes bigint NOT NULL);
+CREATE FUNCTION happen(i int, times int, bad boolean) RETURNS void LANGUAGE plpgsql AS \$\$
+DECLARE
+	made bigint;
+BEGIN
+	UPDATE tally SET n = n + times, changes = changes + 1 WHERE id = i RETURNING n INTO made;
+	FOR number IN made - times + 1 .. made LOOP
+		PERFORM redis_on_commit('RPUSH', 'happened:' || i, CASE WHEN bad THEN -666 ELSE number END);
+	END LOOP;
+	PERFORM redis_on_commit('INCRBY', 'happened:count:' || i, times);
+END
+\$\$;
+
+-- Each change of e, with the documents as they are in the event.
+CREATE TABLE audit (seq bigserial, xid xid8, id int, op text, data text, old text);
+CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS \$\$
+BEGIN
+	INSERT INTO audit (xid, id, op, data, old) VALUES (
+		pg_current_xact_id(), coalesce(NEW.id, OLD.id), lower(TG_OP),
+		row_to_json(CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END)::text,
+		CASE TG_OP WHEN 'UPDATE' THEN row_to_json(OLD)::text END);
+	RETURN NULL;
+END
+\$\$;
+
+-- When each row was to be due, in milliseconds; null: not.
+CREATE TABLE due (id int PRIMARY KEY, g int, at timestamptz, on_ boolean, note text);
+CREATE TABLE due_history (seq bigserial, xid xid8 DEFAULT pg_current_xact_id(), id int, g int, at numeric);
+CREATE FUNCTION remember_due() RETURNS trigger LANGUAGE plpgsql AS \$\$
+BEGIN
+	IF TG_OP = 'TRUNCATE' THEN
+		INSERT INTO due_history (id) SELECT id FROM due;
+	ELSIF TG_OP = 'DELETE' OR (TG_OP = 'UPDATE' AND OLD.id <> NEW.id) THEN
+		INSERT INTO due_history (id) VALUES (OLD.id);
+	END IF;
+	IF TG_OP = 'INSERT' OR TG_OP = 'UPDATE' THEN
+		INSERT INTO due_history (id, g, at) VALUES (NEW.id, NEW.g,
+			CASE WHEN NEW.on_ AND isfinite(NEW.at) THEN ceil(extract(epoch FROM NEW.at) * 1000) END);
+	END IF;
+	RETURN NULL;
+END
+\$\$;
+CREATE TRIGGER remember AFTER INSERT OR UPDATE OR DELETE ON due FOR EACH ROW EXECUTE FUNCTION remember_due();
+CREATE TRIGGER remember_truncate BEFORE TRUNCATE ON due FOR EACH STATEMENT EXECUTE FUNCTION remember_due();
+
 CREATE TABLE q $columns;
 ALTER TABLE q ADD PRIMARY KEY (id);
 CREATE TABLE r $columns PARTITION BY RANGE (id);
@@ -143,6 +199,7 @@ my $rows = join "\n", (
 	sprintf('INSERT INTO ver SELECT i, 0, \'first\' FROM generate_series(0, %d) i;', VERSIONS - 1),
 	sprintf('INSERT INTO grp SELECT g, i, 0 FROM generate_series(0, %d) g, generate_series(0, %d) i;',
 		GROUPS - 1, GROUP_SIZE - 1),
+	sprintf('INSERT INTO tally SELECT i, 0, 0 FROM generate_series(0, %d) i;', TALLIES - 1),
 	'INSERT INTO p SELECT generate_series(0, 4);',
 	"INSERT INTO d SELECT i, i % 5, 'd' || i, i, i * 10, i * 5, true FROM generate_series(0, 5) i;",
 	(map {
@@ -155,7 +212,9 @@ my $rows = join "\n", (
 		} '0, 99', QUIET . ', ' . QUIETEST
 	} qw(q r)),
 	"INSERT INTO t SELECT i, 'x', 't' || i, now() + interval '1 hour' FROM generate_series(0, 29) i;",
-	"INSERT INTO f SELECT i, 'f' || i FROM generate_series(0, 19) i;");
+	"INSERT INTO f SELECT i, 'f' || i FROM generate_series(0, 19) i;",
+	# like the events, not of the rows that are there already
+	'CREATE TRIGGER a_note AFTER INSERT OR UPDATE OR DELETE ON e FOR EACH ROW EXECUTE FUNCTION note();');
 
 # A hash of all columns.
 sub _fields
@@ -234,6 +293,13 @@ my @mappings = (
 		q{SELECT 'grpz:' || g, i::text, n::text FROM grp} ],
 	[ 'grp', 'field', 'grph:{g}', { field => '{i}', value => 'n' },
 		q{SELECT 'grph:' || g, i::text, n::text FROM grp} ],
+
+	[ 'tally', 'string', 'tally:{id}', { value => 'n' }, q{SELECT 'tally:' || id, '', n::text FROM tally} ],
+	[ 'tally', 'stream', 'happened:stream:{id}', { columns => 'changes' }, undef ],
+	[ 'tally', 'list', 'happened:list:{id}', { value => 'changes' }, undef ],
+
+	[ 'e', 'stream', 'happened:changes', {}, undef ],
+	[ 'due', 'timer', 'happened:due:{g}', { member => '{id}', expires_at => 'at', filter => 'on_' }, undef ],
 
 	[ 'q', 'string', 'q:{id}', { value => 'v' }, q{SELECT 'q:' || id, '', v FROM q} ],
 	[ 'q', 'json', 'qj:{id}', { filter => 'on_' }, q{SELECT 'qj:' || id, '', row_to_json(q)::text FROM q WHERE on_} ],
@@ -336,7 +402,8 @@ sub call
 
 =item compared()
 
-The numbers of the mappings that have entries, so that they can be compared.
+The numbers of the mappings that have entries or timers, so that they can be
+compared.
 
 =item quiet()
 
@@ -354,7 +421,7 @@ The key, and the member or field, of a row of such a table.
 
 =cut
 
-sub compared { return grep { $mappings[$_][4] } 0 .. $#mappings; }
+sub compared { return grep { $mappings[$_][4] || kind($_) eq 'timer' } 0 .. $#mappings; }
 
 sub quiet { return grep { table($_) =~ /^[qr]$/ } 0 .. $#mappings; }
 
