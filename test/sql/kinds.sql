@@ -102,7 +102,7 @@ TRUNCATE shop;
 -- time to live and expiry
 SELECT hybrid_cache.attach('shop', 'string', 'ttl:{id}', value => 'name', ttl => '1 hour', name => 'ttl');
 SELECT hybrid_cache.attach('shop', 'hash', 'expires:{id}', columns => 'name', expires_at => 'since', name => 'expires');
-INSERT INTO shop (id, name, since) VALUES (1, 'one', now() + '10 min'), (2, 'two', now() - interval '1 min'), (3, 'three', NULL), (4, 'four', 'infinity'), (5, 'five', '-infinity'), (6, 'six', '1960-01-01');
+INSERT INTO shop (id, name, since) VALUES (1, 'one', now() + '10 min'), (2, 'two', now() - interval '1 min'), (3, 'three', NULL), (4, 'four', 'infinity'), (5, 'five', '-infinity'), (6, 'six', '1960-01-01'), (77, 'far', '294276-01-01');
 SELECT id, held('ttl:' || id) AS ttl, held('expires:' || id) AS expires,
 	redis_ttl('ttl:' || id) BETWEEN 3500 AND 3600 AS ttl_ok,
 	CASE WHEN redis_ttl('expires:' || id) > 0 THEN redis_ttl('expires:' || id) BETWEEN 500 AND 600 END AS expires_ok,
@@ -120,6 +120,22 @@ SELECT held('app:shop:7:name'), redis_get('shop:7:name');
 DELETE FROM shop WHERE id = 7;
 RESET hybrid_cache.key_prefix;
 SELECT held('app:shop:7:name');
+
+-- the keys of the extension are nobody's
+CREATE TABLE word (k text PRIMARY KEY, v text);
+SELECT hybrid_cache.attach('word', 'string', '{k}', value => 'v');
+SELECT hybrid_cache.attach('word', 'list', '{k}:list');
+SELECT out_of_range AS before FROM hybrid_cache.status \gset
+INSERT INTO word VALUES ('hybrid_cache:holds', 'mine now'), ('hybrid_cache', 'a word');
+SELECT hybrid_cache.wait_for_sync('30s');
+SELECT redis_exists('hybrid_cache:holds') + redis_exists('hybrid_cache:holds:list') AS taken, held('hybrid_cache') AS a_word,
+	out_of_range >= :before + 2 AS counted FROM hybrid_cache.status;
+UPDATE word SET k = 'other' WHERE k = 'hybrid_cache:holds';
+SELECT held('other');
+SELECT count(*) FILTER (WHERE key LIKE 'hybrid\_cache:%') AS ours FROM hybrid_cache.orphans('word', 'word_string');
+SELECT count(hybrid_cache.detach('word', name)) FROM hybrid_cache.mapping WHERE relation = 'word'::regclass;
+DO $$ BEGIN WHILE EXISTS (SELECT FROM hybrid_cache.leftover WHERE asked_at IS NOT NULL) LOOP PERFORM pg_sleep(0.01); END LOOP; END $$;
+DROP TABLE word;
 
 -- the name of a field needs quotes in JSON, a key's braces are doubled
 CREATE TABLE odd ("the ""id""" int PRIMARY KEY, "a:b" text);

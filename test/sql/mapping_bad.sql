@@ -38,7 +38,7 @@ CALL bad_trigger('');
 CALL bad_trigger($$'json'$$);
 
 -- kinds and options
-CALL attach($$'t', 'list', 'k:{id}'$$);
+CALL attach($$'t', 'bitmap', 'k:{id}'$$);
 CALL attach($$'t', 'JSON', 'k:{id}'$$);
 CALL attach($$'t', 'string', 'k:{id}'$$);
 CALL attach($$'t', 'geo', 'k', member => '{id}', longitude => 'lng'$$);

@@ -70,7 +70,7 @@ sub make_mapping
 {
 	my ($name) = @_;
 	sql(<<'SQL', $name);
-CREATE EXTENSION hybrid_cache;
+CREATE EXTENSION IF NOT EXISTS hybrid_cache;
 CREATE TABLE IF NOT EXISTS t (id int PRIMARY KEY, v text);
 SELECT hybrid_cache.attach('t', 'string', 't:{id}', value => 'v');
 SQL
@@ -145,6 +145,32 @@ is(redis(1, 'EXISTS', 'forged'), '0', 'forged ones have no effect');
 is(sql("SELECT damaged FROM hybrid_cache.status WHERE database = 'one'", 'one'),
 	'0', 'and are not even looked at');
 
+# Settings that change while a worker starts, when nobody knows of it yet: what it
+# looks at first is locked until then.
+sql('CREATE DATABASE late');
+{
+	my $creator = $node->background_psql('late');
+	my $locker = $node->background_psql('late');
+	my $lock = 'LOCK TABLE pg_extension IN ACCESS EXCLUSIVE MODE';
+	my $waits = "SELECT count(*) = 1 FROM pg_locks JOIN pg_stat_activity USING (pid)"
+	  . " WHERE NOT granted AND relation = 'pg_extension'::regclass AND datname = 'late' AND backend_type";
+	my $late_url = $redis->url(6);
+
+	$creator->query_safe("BEGIN; $lock; CREATE EXTENSION hybrid_cache");
+	$locker->query_until(qr/begun/, "BEGIN;\n\\echo begun\n$lock;\n");
+	poll("$waits = 'client backend'", 'somebody waits for the lock');
+	$creator->query_safe('COMMIT');
+	poll("$waits = 'hybrid_cache sync worker'", 'a worker starts');
+	sql("ALTER DATABASE late SET hybrid_cache.redis_url = '$late_url'");
+	$locker->query_safe('ROLLBACK');
+	$_->quit foreach $creator, $locker;
+	make_mapping('late');
+	sql("INSERT INTO t VALUES (1, 'late')", 'late');
+	in_sync('late', 'the worker has settings that came while it started');
+	is(redis(6, 'GET', 't:1'), 'late', 'and writes where they say');
+	sql('DROP DATABASE late');
+}
+
 # ---------------------------------------------------------------------------
 # commands that want a database for themselves
 
@@ -152,13 +178,15 @@ sql('CREATE DATABASE copy TEMPLATE one');
 ok(1, 'CREATE DATABASE ... TEMPLATE is not held up');
 $url = $redis->url(4);
 sql("ALTER DATABASE copy SET hybrid_cache.redis_url = '$url'");
-sql("INSERT INTO t VALUES (2002, 'copy')", 'copy');
-in_sync('copy', 'the copy has a worker');
-is(redis(4, 'GET', 't:2002'), 'copy', 'which applies its changes');
-poll("SELECT ($slots) = 3", 'and a slot');
+# What is changed before that is part of what is owed.
 ok($node->poll_query_until('copy',
 		"SELECT EXISTS (SELECT FROM hybrid_cache.owed WHERE reason ~ 'copy of another')"),
-	'its rows were never written: a reconcile is owed');
+	'the rows of the copy were never written: a reconcile is owed');
+in_sync('copy', 'it has a worker');
+sql("INSERT INTO t VALUES (2002, 'copy')", 'copy');
+in_sync('copy', 'that works');
+is(redis(4, 'GET', 't:2002'), 'copy', 'and applies its changes');
+poll("SELECT ($slots) = 3", 'and it has a slot');
 sql("INSERT INTO t VALUES (2003, 'one')", 'one');
 in_sync('one', 'the original goes on');
 

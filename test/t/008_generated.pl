@@ -57,7 +57,7 @@ SQL
 
 SKIP:
 {
-	skip 'no virtual columns before 18', 8 if $version < 180000;
+	skip 'no virtual columns before 18', 12 if $version < 180000;
 	sql('CREATE TABLE v (id int PRIMARY KEY, a int, b int GENERATED ALWAYS AS (a * 2) VIRTUAL)');
 	my $uses = qr/uses the virtual generated column "b"/;
 	refused("SELECT hybrid_cache.attach('v', 'json', 'v:{id}')", $uses,
@@ -68,6 +68,9 @@ SKIP:
 CREATE TRIGGER i AFTER INSERT OR UPDATE OR DELETE ON v FOR EACH ROW
 EXECUTE FUNCTION hybrid_cache.invalidate('key=v:{b}')
 SQL
+	refused("SELECT hybrid_cache.attach('v', 'list', 'v')", $uses, 'in an event');
+	refused("SELECT hybrid_cache.attach('v', 'list', 'v', value => 'a', filter => 'old.b > 1')", $uses,
+		'in the filter of events');
 	refused('ALTER TABLE s ADD COLUMN b int GENERATED ALWAYS AS (a * 2) VIRTUAL',
 		qr/because mapping "whole" writes whole rows/, 'one that is added to a mapped row');
 }

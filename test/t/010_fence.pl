@@ -85,7 +85,7 @@ in_sync($node, 'the worker works through the proxy');
 # connections of one worker
 
 # A batch that arrives after a newer connection has applied newer changes.
-$proxy->hold;
+$proxy->hold("\r\nold\r\n");
 sql($node, "UPDATE row SET v = 'old' WHERE id = 1");
 until_true(sub { $proxy->status->{held} > 0 }, 'a batch is on its way');
 $proxy->abandon;
@@ -112,7 +112,7 @@ in_sync($node, 'after connections were refused');
 is($redis->cli('GET', 'row:2'), 'while away', 'nothing is missing');
 
 # Redis has the batch, and its answer never comes.
-$proxy->drop_replies;
+$proxy->drop_replies('unheard');
 sql($node, "UPDATE row SET v = 'unheard' WHERE id = 3");
 until_true(sub { $redis->cli('GET', 'row:3') eq 'unheard' }, 'a batch whose reply is lost');
 $proxy->cut;
@@ -190,6 +190,16 @@ in_sync($copy, 'all its changes');
 kill 'CONT', $worker;
 is_away($node, 'the original, when it goes on, stays away');
 is($redis->cli('GET', 'row:7'), 'copy again', 'and has written nothing');
+
+# Nor do sessions of the one that stays away share cached results.
+foreach my $server ($node, $copy, $node)
+{
+	is(sql($server, q{SELECT hybrid_cache.cached('seven', '1 hour', 'SELECT v FROM row WHERE id = 7')}),
+		$server == $copy ? '[{"v": "copy again"}]' : '[{"v": "stopped"}]', 'a query finds the rows of its own copy');
+	is($redis->cli('GET', 'seven'), $redis->cli('EXISTS', 'seven') ? '[{"v": "copy again"}]' : '',
+		'and only the one at work stores them');
+}
+is($redis->cli('EXISTS', 'seven'), 1, 'which it does');
 
 $copy->stop('immediate');
 sql($node, "UPDATE row SET v = 'original again' WHERE id = 7");
