@@ -193,6 +193,16 @@ is($redis->cli('EVAL', $store, @keys, 'another client', 'too late', 60000, 0), 0
 is($redis->cli('GET', 'else'), '[{"a": 1}]', 'and stores nothing');
 
 # ---------------------------------------------------------------------------
+# a query that an invalidation has overtaken
+
+close_gate();
+$bench = start_pgbench(q{SELECT hybrid_cache.cached('sum', '1 hour', 'SELECT slow(''overtaken'') AS s');}, '-c', 1, '-t', 1);
+runner();
+sql("UPDATE item SET v = v + 1 WHERE id = 1; SELECT hybrid_cache.wait_for_sync('60s')");
+open_gate();
+like(finish($bench), qr{actually processed: 1/1}, 'a query that an invalidation has overtaken has its result');
+is(sql(q{SELECT redis_get('sum') IS NULL}), 't', '... which is not stored');
+
 # invalidations race with queries
 
 sql('UPDATE item SET v = 0');
