@@ -26,6 +26,7 @@
 #include "cache/query_key.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
+#include "encoding.h"
 #include "fmgr.h"
 #include "mapping/value.h"
 #include "miscadmin.h"
@@ -397,7 +398,7 @@ store(const Call *call, Jsonb *result)
 	initStringInfo(&buf);
 	(void) JsonbToCString(&buf, &result->root, VARSIZE(result));
 	len = buf.len;
-	data = hc_arguments_encode(buf.data, &len);
+	data = hc_encoding_to_redis(buf.data, &len);
 	if (len > HC_VALUE_MAX)
 	{
 		ereport(WARNING,

@@ -5,6 +5,7 @@
 #include "postgres.h"
 
 #include "command/json_word.h"
+#include "encoding.h"
 #include "utils/builtins.h"
 #include "utils/numeric.h"
 
@@ -32,7 +33,7 @@ hc_json_word_add(HcArguments *args, JsonbValue *value)
 		default:
 			return false;
 	}
-	data = hc_arguments_encode(data, &len);
+	data = hc_encoding_to_redis(data, &len);
 	hc_arguments_add(args, data, len);
 	return true;
 }

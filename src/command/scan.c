@@ -9,6 +9,7 @@
 
 #include "catalog/pg_type.h"
 #include "command/call.h"
+#include "encoding.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "session/rows.h"
@@ -105,9 +106,8 @@ static void
 put_keys(ReturnSetInfo *rows, const redisReply *keys)
 {
 	Oid			type = TupleDescAttr(rows->setDesc, 0)->atttypid;
-	size_t		prefix_len = strlen(hc_key_prefix);
+	size_t		prefix_len = strlen(hc_encoding_string(hc_key_prefix));
 
-	(void) hc_arguments_encode(hc_key_prefix, &prefix_len);
 	for (size_t i = 0; i < keys->elements; i++)
 	{
 		redisReply	key = *hc_reply_string(keys->element[i]);

@@ -7,6 +7,7 @@
 #include "catalog/pg_type.h"
 #include "command/call.h"
 #include "command/json_word.h"
+#include "encoding.h"
 #include "miscadmin.h"
 #include "session/result.h"
 #include "session/rows.h"
@@ -196,7 +197,7 @@ add_json(HcArguments *args, FunctionCallInfo fcinfo, JsonbValue *value)
 				 errhint("jsonb_strip_nulls() leaves such fields out.")));
 	json = JsonbToCString(NULL, value->val.binary.data, value->val.binary.len);
 	len = strlen(json);
-	json = hc_arguments_encode(json, &len);
+	json = hc_encoding_to_redis(json, &len);
 	hc_arguments_add(args, json, len);
 }
 

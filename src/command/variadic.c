@@ -6,6 +6,7 @@
 
 #include "catalog/pg_type.h"
 #include "command/variadic.h"
+#include "encoding.h"
 #include "fmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -109,7 +110,7 @@ add_value(HcArguments *args, Datum value, Oid type)
 			len = strlen(data);
 			break;
 	}
-	data = hc_arguments_encode(data, &len);
+	data = hc_encoding_to_redis(data, &len);
 	hc_arguments_add(args, data, len);
 }
 

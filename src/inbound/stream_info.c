@@ -4,8 +4,8 @@
  */
 #include "postgres.h"
 
+#include "encoding.h"
 #include "inbound/stream_info.h"
-#include "redis/arguments.h"
 
 const redisReply *
 hc_stream_info_field(const redisReply *map, const char *name, int type)
@@ -34,7 +34,7 @@ const redisReply *
 hc_stream_info_group(const redisReply *groups, const char *name)
 {
 	size_t		len = strlen(name);
-	const char *wanted = hc_arguments_encode(name, &len);
+	const char *wanted = hc_encoding_to_redis(name, &len);
 	size_t		i;
 
 	for (i = 0; i < groups->elements; i++)

@@ -11,6 +11,7 @@
 #include "capture/capture.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
+#include "encoding.h"
 #include "keeper/keeper.h"
 #include "keeper/named.h"
 #include "mapping/bytes.h"
@@ -111,7 +112,7 @@ hc_named_mark(const HcLeftover *leftover, const HcShape *shape, HcSuspects *entr
 	options.kind = leftover->member != NULL ? HC_KIND_SET : HC_KIND_INVALIDATE;
 	options.values[HC_OPTION_KEY] = leftover->key;
 	options.values[HC_OPTION_MEMBER] = leftover->member;
-	naming.prefix = hc_bytes_encode(cstring_to_text(hc_key_prefix)).len;
+	naming.prefix = strlen(hc_encoding_string(hc_key_prefix));
 	foreach(lc, find_tables(&naming))
 	{
 		Relation	rel = try_table_open(lfirst_oid(lc), AccessShareLock);

@@ -45,6 +45,7 @@
 #include "capture/buffer.h"
 #include "capture/ledger.h"
 #include "capture/leftover.h"
+#include "encoding.h"
 #include "keeper/keeper.h"
 #include "keeper/named.h"
 #include "keeper/purge.h"
@@ -223,7 +224,6 @@ static bool
 begin(Purge *purge, int64 id)
 {
 	MemoryContext old = CurrentMemoryContext;
-	HcBytes		prefix;
 	bool		result;
 
 	StartTransactionCommand();
@@ -235,8 +235,7 @@ begin(Purge *purge, int64 id)
 	{
 		purge->all = purge->leftover->force || hc_shape_is_certain(&purge->shape);
 		purge->owned = hc_owner_field(purge->shape.key_template);
-		prefix = hc_bytes_encode(cstring_to_text(purge->leftover->prefix));
-		purge->entries = hc_suspects_create(prefix.len);
+		purge->entries = hc_suspects_create(strlen(hc_encoding_string(purge->leftover->prefix)));
 		purge->search = hc_search_create(&purge->shape, hc_shape_others(InvalidOid), ask,
 										 purge);
 	}

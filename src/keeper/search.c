@@ -12,8 +12,8 @@
  */
 #include "postgres.h"
 
+#include "encoding.h"
 #include "keeper/search.h"
-#include "mb/pg_wchar.h"
 #include "redis/reply.h"
 #include "settings.h"
 #include "utils/builtins.h"
@@ -54,14 +54,6 @@ struct HcSearch
 	char	   *member_cursor;	/* in the first of them */
 };
 
-/* Template text as Redis has it.  Needs a transaction. */
-static const char *
-to_redis(const char *text)
-{
-	return GetDatabaseEncoding() == PG_SQL_ASCII
-		? text : pg_server_to_any(text, strlen(text), PG_UTF8);
-}
-
 HcSearch *
 hc_search_create(const HcShape *shape, List *others, HcSearchAsk ask, void *arg)
 {
@@ -73,11 +65,11 @@ hc_search_create(const HcShape *shape, List *others, HcSearchAsk ask, void *arg)
 	const HcTemplate *key = shape->key_template;
 
 	search->shape = *shape;
-	search->key_glob = to_redis(hc_template_glob(key));
+	search->key_glob = hc_encoding_string(hc_template_glob(key));
 	if (shape->member_template != NULL)
-		search->member_glob = to_redis(hc_template_glob(shape->member_template));
+		search->member_glob = hc_encoding_string(hc_template_glob(shape->member_template));
 	if (key->n_parts == 1 && !key->parts[0].is_column)
-		search->only_key = to_redis(key->parts[0].text);
+		search->only_key = hc_encoding_string(key->parts[0].text);
 	search->timers = strcmp(shape->type, HC_TYPE_TIMER) == 0;
 	search->type = search->timers ? "zset" : shape->type;
 	if (search->timers)

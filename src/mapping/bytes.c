@@ -6,9 +6,9 @@
 
 #include "catalog/namespace.h"
 #include "compat.h"
+#include "encoding.h"
 #include "mapping/bytes.h"
 #include "mb/pg_wchar.h"
-#include "redis/arguments.h"
 #include "utils/builtins.h"
 
 text *
@@ -18,12 +18,7 @@ hc_bytes_text(HcBytes bytes)
 	size_t		size;
 	unsigned char *buffer;
 
-	if (encoding == PG_SQL_ASCII)
-	{
-		if (memchr(bytes.data, '\0', bytes.len) != NULL)
-			return NULL;
-	}
-	else if (!pg_verify_mbstr(PG_UTF8, bytes.data, (int) bytes.len, true))
+	if (!hc_encoding_is_text(bytes.data, bytes.len))
 		return NULL;
 	if (encoding == PG_SQL_ASCII || encoding == PG_UTF8)
 		return cstring_to_text_with_len(bytes.data, (int) bytes.len);
@@ -44,7 +39,7 @@ hc_bytes_encode(const text *value)
 {
 	HcBytes		bytes = {NULL, VARSIZE_ANY_EXHDR(value)};
 
-	bytes.data = hc_arguments_encode(VARDATA_ANY(value), &bytes.len);
+	bytes.data = hc_encoding_to_redis(VARDATA_ANY(value), &bytes.len);
 	return bytes;
 }
 

@@ -12,8 +12,8 @@
  */
 #include "postgres.h"
 
+#include "encoding.h"
 #include "mapping/match.h"
-#include "mb/pg_wchar.h"
 
 /* Returns whether text[0..len) is a value of the type, as we write it. */
 typedef bool (*HcTypeTest) (const char *text, size_t len);
@@ -222,9 +222,7 @@ hc_match_compile(const HcTemplate *tmpl, HcTypeLookup lookup, void *arg)
 			part->test = type_test(lookup(text, arg));
 		else
 		{
-			/* without an encoding there is nothing to convert or to verify */
-			part->literal = GetDatabaseEncoding() == PG_SQL_ASCII
-				? text : pg_server_to_any(text, strlen(text), PG_UTF8);
+			part->literal = hc_encoding_string(text);
 			part->len = strlen(part->literal);
 		}
 	}

@@ -10,8 +10,8 @@
 
 #include "common/shortest_dec.h"
 #include "compat.h"
+#include "encoding.h"
 #include "lib/stringinfo.h"
-#include "mb/pg_wchar.h"
 #include "redis/arguments.h"
 #include "redis/beside.h"
 #include "settings.h"
@@ -53,7 +53,7 @@ void
 hc_arguments_add_text(HcArguments *args, const text *value)
 {
 	size_t		len = VARSIZE_ANY_EXHDR(value);
-	char	   *data = hc_arguments_encode(VARDATA_ANY(value), &len);
+	char	   *data = hc_encoding_to_redis(VARDATA_ANY(value), &len);
 
 	hc_arguments_add(args, data, len);
 }
@@ -74,7 +74,7 @@ hc_arguments_add_key(HcArguments *args, const text *key)
 	memcpy(data, hc_key_prefix, prefix_len);
 	memcpy(data + prefix_len, VARDATA_ANY(key), len - prefix_len);
 	data[len] = '\0';
-	data = hc_arguments_encode(data, &len);
+	data = hc_encoding_to_redis(data, &len);
 	hc_arguments_add(args, data, len);
 }
 
@@ -104,17 +104,4 @@ hc_arguments_add_double(HcArguments *args, double value)
 
 	double_to_shortest_decimal_buf(value, word);
 	hc_arguments_add_literal(args, word);
-}
-
-char *
-hc_arguments_encode(const char *data, size_t *len)
-{
-	char	   *result;
-
-	if (GetDatabaseEncoding() == PG_SQL_ASCII || *len == 0)
-		return unconstify(char *, data);
-	result = pg_server_to_any(data, *len, PG_UTF8);
-	if (result != data)
-		*len = strlen(result);
-	return result;
 }

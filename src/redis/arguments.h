@@ -39,10 +39,4 @@ extern void hc_arguments_add_beside(HcArguments *args, const char *what,
 extern void hc_arguments_add_integer(HcArguments *args, int64 value);
 extern void hc_arguments_add_double(HcArguments *args, double value);
 
-/*
- * Text in the server's encoding as UTF-8 (a SQL_ASCII database: as it is).
- * The result may be data itself.
- */
-extern char *hc_arguments_encode(const char *data, size_t *len);
-
 #endif							/* HC_ARGUMENTS_H */

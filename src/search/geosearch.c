@@ -12,12 +12,12 @@
 #include <math.h>
 
 #include "catalog/pg_type.h"
+#include "encoding.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "nodes/supportnodes.h"
 #include "optimizer/optimizer.h"
-#include "redis/arguments.h"
 #include "search/fallback.h"
 #include "search/geoquery.h"
 #include "session/result.h"
@@ -80,7 +80,7 @@ hybrid_cache_geosearch_member(PG_FUNCTION_ARGS)
 	query.key = hc_geoquery_key(PG_GETARG_TEXT_PP(0));
 	member = PG_GETARG_TEXT_PP(1);
 	query.member.len = VARSIZE_ANY_EXHDR(member);
-	query.member.data = hc_arguments_encode(VARDATA_ANY(member), &query.member.len);
+	query.member.data = hc_encoding_to_redis(VARDATA_ANY(member), &query.member.len);
 	query.area.radius = check_extent("radius", PG_GETARG_FLOAT8(2));
 	set_options(&query, fcinfo);
 	run_query(fcinfo, &query);

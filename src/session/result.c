@@ -8,20 +8,12 @@
 #include "postgres.h"
 
 #include "compat.h"
+#include "encoding.h"
 #include "mapping/bytes.h"
 #include "mb/pg_wchar.h"
 #include "session/result.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-
-/* Is it text, in an encoding that the server's may not have all characters of? */
-static bool
-is_text(const redisReply *reply)
-{
-	return GetDatabaseEncoding() == PG_SQL_ASCII
-		? memchr(reply->str, '\0', reply->len) == NULL
-		: pg_verify_mbstr(PG_UTF8, reply->str, reply->len, true);
-}
 
 text *
 hc_result_text(const redisReply *reply)
@@ -40,7 +32,7 @@ hc_result_is_text(const redisReply *reply)
 {
 	HcBytes		bytes = {reply->str, reply->len};
 
-	return is_text(reply) &&
+	return hc_encoding_is_text(reply->str, reply->len) &&
 		(GetDatabaseEncoding() == PG_UTF8 || hc_bytes_text(bytes) != NULL);
 }
 
@@ -58,7 +50,7 @@ hc_result_decode(const redisReply *reply, size_t *len)
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("value from Redis is too large")));
 
-	if (!is_text(reply))
+	if (!hc_encoding_is_text(reply->str, reply->len))
 		ereport(ERROR,
 				(errcode(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE),
 				 errmsg("value from Redis is not text"),

@@ -25,7 +25,7 @@
 #include "capture/leftover.h"
 #include "capture/shape.h"
 #include "commands/dbcommands.h"
-#include "mb/pg_wchar.h"
+#include "encoding.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "redis/reply.h"
@@ -120,9 +120,7 @@ hc_owner_field(const HcTemplate *tmpl)
 			appendStringInfoString(&field, "{}");
 			continue;
 		}
-		if (GetDatabaseEncoding() != PG_SQL_ASCII)
-			p = pg_server_to_any(p, strlen(p), PG_UTF8);
-		for (; *p != '\0'; p++)
+		for (p = hc_encoding_string(p); *p != '\0'; p++)
 		{
 			if (*p == '{' || *p == '}')
 				appendStringInfoChar(&field, *p);
